@@ -1,0 +1,163 @@
+"""A credential, and how it is put on a request."""
+
+import base64
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NoReturn
+from urllib.parse import quote, unquote_plus
+
+from proxy_middleware._fields import Field, canonical, clean_values, is_token
+from proxy_middleware.models import UpstreamRequest, header_fields
+
+Pair = tuple[str | bytes, str | bytes]
+Signer = Callable[[UpstreamRequest], Iterable[Pair]]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credential:
+    """What is injected into the upstream request; made by one of the constructors below.
+
+    Secrets are masked in `repr`, and pickling is refused. Two credentials are equal if they inject the same.
+
+    Attributes:
+        expires_at: When it expires, in Unix seconds; None if that is not known. Not part of equality.
+        needs_body: A signer wants the whole body, so that it is collected before it is sent.
+    """
+
+    expires_at: float | None = field(default=None, compare=False, kw_only=True)
+    needs_body: bool = field(default=False, kw_only=True)
+    _fields: tuple[Field, ...] = field(default=(), kw_only=True)
+    _query: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
+    _cookies: tuple[tuple[bytes, bytes], ...] = field(default=(), kw_only=True)
+    _signers: tuple[Signer, ...] = field(default=(), kw_only=True)
+    names: frozenset[bytes] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset(canonical(name) for name, _ in self._fields))
+
+    @classmethod
+    def bearer(cls, token: str, *, expires_at: float | None = None) -> "Credential":
+        """`Authorization: Bearer {token}` (RFC 6750 section 2.1)."""
+        return cls.header("authorization", f"Bearer {token}", expires_at=expires_at)
+
+    @classmethod
+    def basic(cls, user: str, password: str, *, expires_at: float | None = None) -> "Credential":
+        """`Authorization: Basic ...` with UTF-8 (RFC 7617). A user with a colon is a ValueError."""
+        if ":" in user:
+            raise ValueError("Credential.basic: a user name cannot contain a colon")
+        value = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        return cls.header("authorization", f"Basic {value}", expires_at=expires_at)
+
+    @classmethod
+    def header(cls, name: str, value: str, *, expires_at: float | None = None) -> "Credential":
+        """A header field, which replaces the caller's of the same name, whatever the case."""
+        return cls(expires_at=expires_at, _fields=_secret_fields(((name, value),)))
+
+    @classmethod
+    def query(cls, name: str, value: str, *, expires_at: float | None = None) -> "Credential":
+        """A query parameter, which replaces the caller's of the same decoded name."""
+        return cls(expires_at=expires_at, _query=((name, value),))
+
+    @classmethod
+    def cookie(cls, name: str, value: str, *, expires_at: float | None = None) -> "Credential":
+        """A cookie, which replaces the pair of its name where cookies are forwarded (RFC 6265 section 4.2)."""
+        if not (name.isascii() and value.isascii()):
+            raise ValueError("Credential.cookie: name and value are ASCII")
+        pair = (name.encode(), value.encode())
+        if not is_token(pair[0]) or not clean_values((pair,)) or pair[1].translate(None, b' ",;\\\t') != pair[1]:
+            raise ValueError("Credential.cookie: a name or value has a character that cookies cannot carry")
+        return cls(expires_at=expires_at, _cookies=(pair,))
+
+    @classmethod
+    def combine(cls, *credentials: "Credential", expires_at: float | None = None) -> "Credential":
+        """All of these together. Expires with the first of them, unless `expires_at` is given."""
+        if expires_at is None:
+            expires_at = min((c.expires_at for c in credentials if c.expires_at is not None), default=None)
+        return cls(
+            expires_at=expires_at,
+            needs_body=any(c.needs_body for c in credentials),
+            _fields=tuple(pair for c in credentials for pair in c._fields),
+            _query=tuple(pair for c in credentials for pair in c._query),
+            _cookies=tuple(pair for c in credentials for pair in c._cookies),
+            _signers=tuple(sign for c in credentials for sign in c._signers),
+        )
+
+    @classmethod
+    def signed(cls, sign: Signer, needs_body: bool = False, *, expires_at: float | None = None) -> "Credential":
+        """Fields that depend on the request. `sign` runs last, sees the final request, and must not block.
+
+        Args:
+            sign: Called with an `UpstreamRequest`; returns pairs of name and value, each replacing what has its name.
+            needs_body: Hand `sign` the whole body, which then may be no longer than the replay limits.
+            expires_at: Unix seconds.
+        """
+        return cls(expires_at=expires_at, needs_body=needs_body, _signers=(sign,))
+
+    def put_on(self, fields: list[Field], target: bytes) -> tuple[list[Field], bytes]:
+        """Fields (a new list) and request target with the credential on; what has the same name is replaced."""
+        names = self.names
+        fields = [pair for pair in fields if canonical(pair[0]) not in names]
+        fields += self._fields
+        if self._query:
+            target = _with_parameters(target, self._query)
+        if self._cookies:
+            fields = _with_cookies(fields, self._cookies)
+        return fields, target
+
+    def sign(self, method: str, url: str, fields: list[Field], body: bytes | None) -> list[Field]:
+        """Fields with those of the signers, each of which sees what the one before it added."""
+        for sign in self._signers:
+            request = UpstreamRequest(method, url, tuple(fields), body if self.needs_body else None)
+            added = _secret_fields(sign(request))
+            names = {canonical(name) for name, _ in added}
+            fields = [pair for pair in fields if canonical(pair[0]) not in names] + list(added)
+        return fields
+
+    @property
+    def signs(self) -> bool:
+        """Whether there is a signer."""
+        return bool(self._signers)
+
+    def __repr__(self) -> str:
+        kinds = [name.decode() for name, _ in self._fields]
+        kinds += [f"query {name}" for name, _ in self._query]
+        kinds += [f"cookie {name.decode()}" for name, _ in self._cookies]
+        kinds += ["signed"] * len(self._signers)
+        return f"<Credential {', '.join(kinds) or 'empty'}: ***, expires_at={self.expires_at}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Credential cannot be pickled")
+
+
+def _secret_fields(pairs: Iterable[Pair]) -> tuple[Field, ...]:
+    try:
+        return header_fields("Credential", pairs)
+    except UnicodeEncodeError:
+        # That error's own message holds the value.
+        raise ValueError("Credential: a name or value is not ISO-8859-1") from None
+
+
+def _with_parameters(target: bytes, parameters: Iterable[tuple[str, str]]) -> bytes:
+    """The target with these parameters instead of its own of the same decoded name; all else stays byte for byte."""
+    path, _, query = target.partition(b"?")
+    names = {name for name, _ in parameters}
+    kept = [part for part in query.split(b"&") if _parameter_name(part) not in names] if query else []
+    kept += [f"{quote(name, safe='')}={quote(value, safe='')}".encode("ascii") for name, value in parameters]
+    return path + b"?" + b"&".join(kept)
+
+
+def _parameter_name(part: bytes) -> str:
+    return unquote_plus(part.partition(b"=")[0].decode("latin-1"), encoding="utf-8", errors="replace")
+
+
+def _with_cookies(fields: list[Field], cookies: tuple[tuple[bytes, bytes], ...]) -> list[Field]:
+    names = {name for name, _ in cookies}
+    pairs = [
+        pair.strip()
+        for name, value in fields
+        if canonical(name) == b"cookie"
+        for pair in value.split(b";")
+        if pair.strip() and pair.partition(b"=")[0].strip() not in names
+    ]
+    pairs += [name + b"=" + value for name, value in cookies]
+    return [pair for pair in fields if canonical(pair[0]) != b"cookie"] + [(b"cookie", b"; ".join(pairs))]

@@ -1,0 +1,271 @@
+"""Header fields: which are passed on, which are dropped, and what they say about framing.
+
+A field is one header line, `(name, value)`, as bytes; fields are an ordered sequence of them, never a dict. Names are
+looked up in a table that learns: the first sight of a name classifies it, every later one is a single dict access.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
+
+from proxy_middleware.errors import InvalidRequest
+
+Field = tuple[bytes, bytes]
+
+PASS, DROP, INVALID, LENGTH, CODING, CONNECTION, COOKIE, BROWSER, CACHE, CDN, ORIGIN_WIDE, PROXY_STATUS = range(12)
+
+# RFC 9110 section 5.6.2 and 5.5: what a name and a value may consist of.
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_VALUE = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+
+# RFC 9110 section 7.6.1, with the historical ones that real servers send.
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
+    b"upgrade http2-settings".split()
+)
+# The proxy's own infrastructure: a published list, then what else would speak for the host or reach its neighbours.
+_INFRASTRUCTURE = frozenset(
+    b"host x-request-id x-real-ip x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto "
+    b"x-forwarded-scheme x-scheme x-original-forwarded-for x-different-name x-request-start x-using-nginx-controller "
+    b"x-amzn-trace-id forwarded-for-header proxy-protocol real-ip-header real-ip-recursive cdn-loop cf-ipcountry "
+    b"cf-ray cf-visitor cf-connecting-ip authorization content-length "
+    b"proxy forwarded expect membrane-api-version".split()
+)
+_REQUEST = {
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    b"cookie": COOKIE,
+    b"referer": BROWSER,
+    b"origin": BROWSER,
+    b"sec-fetch-site": BROWSER,
+    b"sec-fetch-mode": BROWSER,
+    b"sec-fetch-dest": BROWSER,
+}
+# Fields by which a front server (nginx, lighttpd, Apache, Perlbal, LiteSpeed) is told to serve its internal files.
+_FRONT_SERVER = (b"x-accel-", b"x-sendfile", b"x-lighttpd-send-file", b"x-reproxy-", b"x-litespeed-")
+# Fields that act on the whole origin they come from, which here is the host application's.
+_ORIGIN_WIDE = frozenset(
+    b"set-cookie set-cookie2 clear-site-data strict-transport-security alt-svc nel report-to reporting-endpoints "
+    b"service-worker-allowed accept-ch refresh origin-agent-cluster".split()
+)
+_RESPONSE = {
+    b"content-length": LENGTH,
+    b"connection": CONNECTION,
+    b"cache-control": CACHE,
+    b"cdn-cache-control": CDN,
+    b"surrogate-control": CDN,
+    b"proxy-status": PROXY_STATUS,
+}
+
+
+_T = TypeVar("_T")
+
+
+class NameTable(dict[bytes, _T]):
+    """Name -> what is to be known of it; remembers what it has seen, up to a bound that no caller can exceed."""
+
+    def __init__(self, learn: Callable[[bytes], _T]) -> None:
+        self._learn = learn
+
+    def __missing__(self, name: bytes) -> _T:
+        value = self._learn(name)
+        if len(self) < 2048 and len(name) <= 64:
+            self[name] = value
+        return value
+
+
+# A name as it is compared: lower case, and `_` read as `-`, as CGI-like servers do.
+canonical = NameTable(lambda name: name.lower().replace(b"_", b"-")).__getitem__
+
+
+def is_token(name: bytes) -> bool:
+    """Whether this may be a field name or a method (RFC 9110 section 5.6.2)."""
+    return bool(name) and not name.translate(None, _TOKEN)
+
+
+def clean_values(fields: Iterable[Field]) -> bool:
+    """Whether no value has a control character (RFC 9110 section 5.5)."""
+    return not b"".join([value for _, value in fields]).translate(None, _VALUE)
+
+
+def _classify_request(name: bytes) -> int:
+    if not is_token(name):
+        return INVALID
+    lower = name.lower()
+    if lower in _REQUEST:
+        return _REQUEST[lower]
+    alike = canonical(name)
+    # `Content_Length` is no framing, but must not become one behind a server that reads "_" as "-".
+    return DROP if alike in _INFRASTRUCTURE or alike in HOP_BY_HOP or alike == b"cookie" else PASS
+
+
+def _classify_response(name: bytes) -> int:
+    if not is_token(name):
+        return INVALID
+    lower = name.lower()
+    if lower in _RESPONSE:
+        return _RESPONSE[lower]
+    alike = canonical(name)
+    if alike in HOP_BY_HOP or alike in _RESPONSE or alike.startswith(_FRONT_SERVER):
+        return DROP
+    if alike.endswith(b"-cdn-cache-control"):
+        return CDN
+    return ORIGIN_WIDE if alike in _ORIGIN_WIDE or alike.startswith(b"access-control-") else PASS
+
+
+_request_table = NameTable(_classify_request)
+_response_table = NameTable(_classify_response)
+
+
+class RequestFields:
+    """What a pass over the caller's fields found.
+
+    Attributes:
+        kept: The fields that go upstream, in order.
+        length: The declared body length in bytes, or None.
+        chunked: Whether the body is chunked.
+        cookies: Values of the Cookie fields, which are not among `kept`.
+        browser: The browser's marks (`origin`, `sec-fetch-*`, `referer`) by lower-case name.
+    """
+
+    length: int | None = None
+    chunked = False
+    browser: Mapping[bytes, bytes] = MappingProxyType({})
+
+    def __init__(self) -> None:
+        self.kept: list[Field] = []
+        self.cookies: list[bytes] = []
+
+
+def read_request(fields: Sequence[Field]) -> RequestFields:
+    """Sorts the caller's fields in one pass.
+
+    Raises:
+        InvalidRequest: On a malformed name or value, or framing that could be read in two ways (RFC 9112 section 6.3).
+    """
+    found = RequestFields()
+    kept = found.kept
+    special: list[tuple[int, bytes, bytes]] = []
+    for field in fields:
+        action = _request_table[field[0]]
+        if action == PASS:
+            kept.append(field)
+        elif action != DROP:
+            special.append((action, *field))
+            if action == BROWSER:
+                kept.append(field)
+    if not clean_values(fields):
+        raise InvalidRequest("A header field has a control character")
+    if special:
+        _read_special(found, special)
+    return found
+
+
+def _read_special(found: RequestFields, special: list[tuple[int, bytes, bytes]]) -> None:
+    nominated: set[bytes] = set()
+    for action, name, value in special:
+        if action == INVALID:
+            raise InvalidRequest("A header field's name is malformed")
+        if action == LENGTH:
+            if found.length is not None or not value.isdigit() or len(value) > 18:
+                raise InvalidRequest("Content-Length is malformed or given twice")
+            found.length = int(value)
+        elif action == CODING:
+            if found.chunked or value.strip(b" \t").lower() != b"chunked":
+                raise InvalidRequest("Only the transfer coding `chunked` is understood")
+            found.chunked = True
+        elif action == CONNECTION:
+            nominated |= connection_options(value)
+        elif action == COOKIE:
+            found.cookies.append(value)
+        else:
+            found.browser = {**found.browser, name.lower(): value}
+    if found.chunked and found.length is not None:
+        raise InvalidRequest("Transfer-Encoding and Content-Length exclude each other")
+    if nominated - HOP_BY_HOP - {b"close"}:
+        found.kept = [field for field in found.kept if canonical(field[0]) not in nominated]
+        if b"cookie" in nominated:
+            found.cookies = []
+
+
+def connection_options(value: bytes) -> set[bytes]:
+    """The field names that a Connection field nominates as hop-by-hop, canonical (RFC 9110 section 7.6.1)."""
+    return {canonical(option.strip(b" \t")) for option in value.split(b",")}
+
+
+class ResponseFields:
+    """What a pass over the upstream's fields found: `kept` goes to the caller; the rest is said of it."""
+
+    has_length = False
+    invalid = False
+    shared_cache = False
+
+    def __init__(self) -> None:
+        self.kept: list[Field] = []
+
+
+def read_response(fields: Sequence[Field], *, bodiless: bool, withhold: bool, cache_guard: bool) -> ResponseFields:
+    """Sorts the upstream's fields in one pass.
+
+    Args:
+        fields: As the upstream sent them.
+        bodiless: The status is 204 or 304, so that no Content-Length goes on (uvicorn and gevent fail on one).
+        withhold: Whether fields that act on the host's whole origin are withheld, because a browser may read them.
+        cache_guard: Whether shared caches are told not to store what they otherwise might.
+    """
+    found = ResponseFields()
+    table, kept = _response_table, found.kept
+    nominated: set[bytes] = set()
+    for field in fields:
+        action = table[field[0]]
+        if not action:
+            kept.append(field)
+        elif action == LENGTH:
+            if not bodiless:
+                kept.append(field)
+                found.has_length = True
+        elif action == CONNECTION:
+            if field[1] != b"keep-alive" and field[1] != b"close":
+                nominated |= connection_options(field[1])
+        elif action != DROP:
+            _judge(found, action, field, withhold, cache_guard)
+    # Content-Length is framing, which no Connection option can take away.
+    if nominated and (nominated := nominated - HOP_BY_HOP - {b"close", b"content-length"}):
+        found.kept = [field for field in kept if canonical(field[0]) not in nominated]
+    if found.shared_cache and cache_guard:
+        found.kept.append((b"cdn-cache-control", b"no-store"))
+    found.invalid |= not clean_values(fields)
+    return found
+
+
+def _judge(found: ResponseFields, action: int, field: Field, withhold: bool, cache_guard: bool) -> None:
+    """Keeps, changes or drops a field of the rarer kinds."""
+    name, value = field
+    if action == CACHE:
+        lower = value.lower()
+        found.shared_cache |= b"public" in lower or b"s-maxage" in lower
+    elif action == CDN:
+        found.shared_cache = True
+        if cache_guard:
+            return
+    elif action == PROXY_STATUS:
+        value = _without_our_member(value)
+        if not value:
+            return
+    elif action == INVALID:
+        found.invalid = True
+    elif withhold:
+        return
+    found.kept.append((name, value))
+
+
+def _without_our_member(value: bytes) -> bytes:
+    """A Proxy-Status value without members of our own name, so that only the proxy can set its mark (RFC 9209)."""
+    if b"proxy_middleware" not in value.lower():
+        return value
+    members = value.split(b",")
+    # A comma may stand inside a quoted string; a value that plays with quotes is not worth taking apart.
+    if b'"' in value:
+        return b""
+    return b",".join(member for member in members if b"proxy_middleware" not in member.lower()).strip()

@@ -1,0 +1,60 @@
+"""Bytes that may be needed a second time: in memory first, then in an unnamed temporary file, up to a limit."""
+
+from tempfile import TemporaryFile
+from typing import IO
+
+from proxy_middleware.models import Replay
+
+READ_SIZE = 64 * 1024
+
+
+class Spool:
+    """Keeps what is added to it, until that is more than the limits allow.
+
+    Attributes:
+        size: Bytes kept.
+        overflown: Whether more was added than may be kept, so that the end is missing.
+    """
+
+    def __init__(self, limits: Replay) -> None:
+        self._memory_limit = limits.memory
+        self._limit = limits.memory + limits.disk
+        self._memory = bytearray()
+        self._file: IO[bytes] | None = None
+        self.size = 0
+        self.overflown = False
+
+    def uses_disk(self, more: int = 0) -> bool:
+        """Whether adding this many bytes touches the disk."""
+        return not self.overflown and self.size + more > self._memory_limit
+
+    def add(self, data: bytes) -> None:
+        """Keeps more bytes."""
+        if self.overflown or self.size + len(data) > self._limit:
+            self.overflown = True
+            return
+        self.size += len(data)
+        if self.size <= self._memory_limit:
+            self._memory += data
+            return
+        if self._file is None:
+            # What is in memory stays there: the file begins where memory ends.
+            self._file = TemporaryFile(prefix="proxy_middleware-")  # noqa: SIM115
+        self._file.seek(0, 2)
+        self._file.write(data)
+
+    def read(self, offset: int, size: int = READ_SIZE) -> bytes:
+        """Up to `size` bytes from `offset` on; nothing at the end."""
+        if offset < len(self._memory):
+            return bytes(self._memory[offset : offset + size])
+        if self._file is None:
+            return b""
+        self._file.seek(offset - len(self._memory))
+        return self._file.read(size)
+
+    def close(self) -> None:
+        """Forgets everything."""
+        self._memory = bytearray()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
