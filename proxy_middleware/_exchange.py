@@ -1,0 +1,363 @@
+"""THE CORE: one generator that takes every decision about one request.
+
+It does no I/O and knows no clock, lock, thread, event loop or framework. It yields what it wants done, a step; a loop
+in `_drive.py`, one per colour, performs the step and sends the outcome back, or throws what went wrong in at the
+`yield`. Bodies and responses are opaque handles, and the core owns nothing that must be closed.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from proxy_middleware._browser import check_browser
+from proxy_middleware._credential import Credential
+from proxy_middleware._fields import Field, RequestFields, canonical, is_token, read_request, read_response
+from proxy_middleware._target import Origin, path_allowed, resolve_target
+from proxy_middleware.errors import (
+    AccessDenied,
+    CredentialUnavailable,
+    InvalidRequest,
+    MethodRefused,
+    NotAuthenticated,
+    PayloadTooLarge,
+    ProtocolViolation,
+    RefreshFailed,
+)
+from proxy_middleware.models import (
+    BrowserPolicy,
+    Connection,
+    Limits,
+    ProxyRequest,
+    Replay,
+    ResponseHead,
+    Timeouts,
+)
+
+# RFC 9110 section 9.2.2: may be sent again by whoever did not get an answer.
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+_USUAL_METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+# What a method restriction would be worth nothing with: fields that make frameworks act on another method.
+_METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+# Seconds of remaining life below which a credential is refreshed before it is used.
+EXPIRY_MARGIN = 30.0
+
+
+class Body(Protocol):
+    """What the core tells a request body; the rest of the handle is between the door and the engine."""
+
+    def expect(self, length: int | None) -> None:
+        """So many bytes will come; None where only the end tells."""
+
+
+class Response(Protocol):
+    """What the core reads of a response; the rest of the handle is between the engine and the door."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def fields(self) -> list[Field]: ...
+
+    @property
+    def retried(self) -> bool: ...
+
+
+class Authenticate(NamedTuple):
+    """Who is calling? Answered with the caller, or None."""
+
+    request: ProxyRequest
+
+
+class Resolve(NamedTuple):
+    """Which connection is it? Answered with a Connection."""
+
+    request: ProxyRequest
+
+
+class Obtain(NamedTuple):
+    """Which credential? Answered with an Obtained."""
+
+    connection: Connection
+
+
+class Obtained(NamedTuple):
+    """A credential, the time in Unix seconds, and what its provider can do: refresh, and judge responses."""
+
+    credential: Credential
+    now: float = 0.0
+    refreshes: bool = False
+    judges: bool = False
+
+
+class Refresh(NamedTuple):
+    """Answered with a newer credential than the rejected one."""
+
+    connection: Connection
+    rejected: Credential
+
+
+class Judge(NamedTuple):
+    """Does this response reject the credential? Answered with a bool."""
+
+    connection: Connection
+    head: ResponseHead
+
+
+class Probe(NamedTuple):
+    """Is there a body? Only the first message tells in HTTP/2. Answered with a bool."""
+
+    body: Any
+
+
+class Collect(NamedTuple):
+    """Read the whole body, for a signer. Answered with bytes; more than `limit` is a PayloadTooLarge."""
+
+    body: Any
+    limit: int
+
+
+class Forward(NamedTuple):
+    """Send this request; answered with a Response.
+
+    Attributes:
+        origin: Where to.
+        method: As the caller spelled it.
+        target: In origin form, with its query.
+        fields: All of them, Host and framing included.
+        chunked: Whether the body is framed as chunks; else it has the length that is among the fields.
+        body: Handle of the body, or None if there is no body.
+        handle: The same handle, in any case: behind it is the caller, who may leave.
+        keep: Whether the body should be kept while it is sent, so that it can be sent again.
+        again: Whether this is the second time, so that the body starts over.
+        retry: Whether the engine may send once more if a reused connection turns out to be dead.
+        timeouts: What to wait for.
+    """
+
+    origin: Origin
+    method: bytes
+    target: bytes
+    fields: list[Field]
+    chunked: bool
+    body: Any
+    handle: Any
+    keep: bool
+    again: bool
+    retry: bool
+    timeouts: Timeouts
+
+
+class Discard(NamedTuple):
+    """Give this response up, for a second one. Answered with False, and not done, if the body cannot be sent again."""
+
+    response: Any
+    body: Any
+
+
+class Relay(NamedTuple):
+    """The outcome: this response goes to the caller, with these fields, of which one may be its Content-Length."""
+
+    response: Any
+    fields: list[Field]
+    has_length: bool
+
+
+Step = Authenticate | Resolve | Obtain | Refresh | Judge | Probe | Collect | Forward | Discard
+Steps = Generator[Step, Any, Relay]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that the core decides by."""
+
+    limits: Limits
+    timeouts: Timeouts
+    browser: BrowserPolicy
+    replay: Replay
+    cache_guard: bool
+    max_status: int
+
+
+def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> Steps:
+    """Everything that happens to one request.
+
+    Args:
+        request: The caller's request.
+        version: The caller's HTTP version, as ASGI spells it.
+        body: Handle of its body, whether there is one or not.
+        rules: The settings.
+
+    Raises:
+        ProxyError: What is answered instead.
+    """
+    method = _check_method(request.method)
+    found = read_request(request.fields)
+    if found.chunked and version in ("1.0", "1"):
+        raise InvalidRequest("HTTP/1.0 has no transfer codings")
+    withhold = check_browser(rules.browser, found, request.fields)
+    http1 = version[:1] in ("0", "1")
+    framed = found.chunked or found.length is not None or not http1
+    body.expect(found.length if framed else 0)
+
+    request.caller = yield Authenticate(request)
+    if request.caller is None:
+        raise NotAuthenticated
+    connection: Connection = yield Resolve(request)
+    origin, target = _resolve(request, connection)
+
+    limit = rules.limits.request_body
+    if limit is not None and found.length is not None and found.length > limit:
+        raise PayloadTooLarge
+    chunked = found.chunked
+    if found.length is None and not chunked and not http1:
+        chunked = yield Probe(body)
+
+    credential, now, refreshes, judges = yield Obtain(connection)
+    if credential.expires_at is not None and credential.expires_at - now < EXPIRY_MARGIN:
+        credential = yield from _refresh_early(connection, credential, now, refreshes)
+        refreshes = False  # Once per request.
+
+    draft = _Draft(method, origin, target, connection, found, chunked, body, rules)
+    if draft.lacks_content(credential):
+        draft.content = yield Collect(body, rules.replay.memory + rules.replay.disk)
+    response: Response = yield draft.forward(credential, keep=refreshes)
+    if refreshes and (yield from _is_rejected(connection, response, judges)):
+        try:
+            newer = yield from _refresh(connection, credential)
+        except RefreshFailed:
+            newer = credential
+        if newer != credential and (yield Discard(response, draft.body)):
+            if draft.lacks_content(newer):
+                draft.content = yield Collect(body, rules.replay.memory + rules.replay.disk)
+            response = yield draft.forward(newer, again=True, retry=not response.retried)
+
+    status = response.status
+    sorted_out = read_response(
+        response.fields, bodiless=status in (204, 304), withhold=withhold, cache_guard=rules.cache_guard
+    )
+    if sorted_out.invalid or status > rules.max_status:
+        yield Discard(response, None)
+        raise ProtocolViolation
+    return Relay(response, sorted_out.kept, sorted_out.has_length)
+
+
+def _check_method(method: str) -> bytes:
+    if method in _USUAL_METHODS:
+        return _USUAL_METHODS[method]
+    spelled = method.encode("latin-1", "replace")
+    if not is_token(spelled):
+        raise InvalidRequest("The method is malformed")
+    if method.upper() in ("TRACE", "TRACK", "CONNECT"):
+        raise MethodRefused
+    return spelled
+
+
+def _resolve(request: ProxyRequest, connection: Connection) -> tuple[Origin, bytes]:
+    """Where the request goes, after everything that the connection restricts."""
+    path, mark, query = request.target.partition(b"?")
+    origin, target, inside = resolve_target(path, query if mark else None, connection.base, connection.origins)
+    if connection.methods is not None and request.method not in connection.methods:
+        raise AccessDenied("The connection does not allow this method")
+    if connection.globs is not None and not (inside and path_allowed(connection.globs, target, connection.base)):
+        raise AccessDenied("The connection does not allow this path")
+    return origin, target
+
+
+def _refresh_early(
+    connection: Connection, credential: Credential, now: float, refreshes: bool
+) -> Generator[Step, Any, Credential]:
+    """A credential about to expire is refreshed first; if that fails, it serves for as long as it lives."""
+    if refreshes:
+        try:
+            return (yield from _refresh(connection, credential))
+        except RefreshFailed:
+            pass
+    if credential.expires_at is not None and credential.expires_at <= now:
+        raise CredentialUnavailable("The credential has expired and could not be refreshed")
+    return credential
+
+
+def _refresh(connection: Connection, rejected: Credential) -> Generator[Step, Any, Credential]:
+    newer = yield Refresh(connection, rejected)
+    if not isinstance(newer, Credential):
+        raise RefreshFailed
+    return newer
+
+
+def _is_rejected(connection: Connection, response: Response, judges: bool) -> Generator[Step, Any, bool]:
+    if not judges:
+        return response.status == 401
+    return bool((yield Judge(connection, ResponseHead(response.status, response.fields))))
+
+
+class _Draft:
+    """The upstream request but for its credential, so that it can be sent with one and then another."""
+
+    def __init__(
+        self,
+        method: bytes,
+        origin: Origin,
+        target: bytes,
+        connection: Connection,
+        found: RequestFields,
+        chunked: bool,
+        body: Body,
+        rules: Rules,
+    ) -> None:
+        self.method = method
+        self.origin = origin
+        self.target = target
+        self.chunked = chunked
+        self.length = found.length
+        self.handle = body
+        self.body: Body | None = body if chunked or found.length else None
+        self.content: bytes | None = None  # The whole body, where a signer wants it.
+        self.timeouts = connection.timeouts or rules.timeouts
+        self.fields = _compose(connection, found, origin, rules.browser)
+
+    def lacks_content(self, credential: Credential) -> bool:
+        """Whether the whole body has to be read first, since this credential signs it."""
+        return credential.needs_body and self.body is not None and self.content is None
+
+    def forward(
+        self, credential: Credential, *, keep: bool = False, again: bool = False, retry: bool = True
+    ) -> Forward:
+        """The request with this credential on it."""
+        fields, target = credential.put_on(self.fields, self.target)
+        content = self.content
+        if self.length is not None:
+            fields.append((b"content-length", b"%d" % self.length))
+        elif content is not None:
+            fields.append((b"content-length", b"%d" % len(content)))
+        elif self.chunked:
+            fields.append((b"transfer-encoding", b"chunked"))
+        if credential.signs:
+            url = str(self.origin) + target.decode("ascii")
+            fields = credential.sign(self.method.decode("ascii"), url, fields, content or b"")
+        retry = retry and self.method in IDEMPOTENT
+        return Forward(
+            self.origin,
+            self.method,
+            target,
+            fields,
+            self.chunked and content is None,
+            self.body,
+            self.handle,
+            keep or (retry and self.body is not None),
+            again or content is not None,
+            retry,
+            self.timeouts,
+        )
+
+
+def _compose(connection: Connection, found: RequestFields, origin: Origin, browser: BrowserPolicy) -> list[Field]:
+    """The fields but for credential and framing: Host first, then the caller's, then the connection's own."""
+    host = connection.host if origin == connection.base.origin else (b"host", origin.authority)
+    fields = [host, *found.kept]
+    if connection.methods is not None:
+        fields = [field for field in fields if canonical(field[0]) not in _METHOD_OVERRIDES]
+    if found.cookies and browser.forward_cookies:
+        fields += [(b"cookie", value) for value in found.cookies]
+    if connection.added:
+        present = {canonical(name) for name, _ in fields}
+        fields += [pair for pair in connection.added if canonical(pair[0]) not in present]
+    return fields
