@@ -1,0 +1,32 @@
+"""What both drivers share when they open a connection: TLS settings, and what went wrong."""
+
+import socket
+import ssl
+
+from proxy_middleware.errors import (
+    CertificateRefused,
+    ConnectFailed,
+    ConnectTimeout,
+    DNSFailure,
+    ProxyError,
+    TLSFailure,
+)
+
+
+def default_ssl_context() -> ssl.SSLContext:
+    """Verifies certificate and name against the system's authorities; offers HTTP/1.1 only (RFC 7301)."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def connect_error(error: OSError | UnicodeError) -> ProxyError:
+    """What a failed look-up, connect or handshake is answered with."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return CertificateRefused(f"The upstream's certificate was refused: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return TLSFailure()
+    # A host name that IDNA cannot encode (RFC 5891) has no address either.
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return DNSFailure()
+    return ConnectTimeout() if isinstance(error, TimeoutError) else ConnectFailed()

@@ -1,0 +1,329 @@
+"""Any httpx or httpx2 transport as upstream, and the transport that serves under trio.
+
+Transports only, never a `Client`: a client keeps cookies across callers, obeys the environment and adds fields. Which
+addresses a transport dials, how many connections it holds and whether it tries again is up to whoever made it.
+
+How time-outs differ from the built-in engine: a transport knows one for each read, not for the whole head. The
+asynchronous upstream adds the deadline `Timeouts.head` itself; the blocking one cannot, and there an upstream that
+sends its head (1xx included) byte by byte has `Timeouts.head` for each read. The TLS handshake has `Timeouts.connect`
+for itself, and a response that comes before the request's end is read only after it.
+"""
+
+import importlib
+import math
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+import anyio
+import httpcore
+import httpx
+
+from proxy_middleware._exchange import Forward
+from proxy_middleware.errors import HeadTimeout
+from proxy_middleware.models import EgressPolicy, Limits
+from proxy_middleware.upstream.dial import default_ssl_context
+from proxy_middleware.upstream.egress import AddrInfo, dialable
+from proxy_middleware.upstream.httpx_response import AsyncResponse, Response, before_head
+
+__all__ = ["AsyncTransportUpstream", "TransportUpstream", "default_async_transport"]
+
+
+class AsyncTransportUpstream:
+    """Sends requests through an asynchronous transport, on asyncio or trio.
+
+    Args:
+        transport: Of httpx or httpx2; it stays open, unless `default_async_transport` made it.
+
+    Raises:
+        TypeError: It is no asynchronous transport.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._handle = _method_of(transport, "handle_async_request", "the ASGI door", "AsyncHTTPTransport")
+        self._transport = transport
+        self._requests = _Requests(transport, _AsyncContent, "AsyncByteStream")
+
+    async def send(self, forward: Forward) -> AsyncResponse:
+        """Sends a request; returns when its response's head has come.
+
+        Raises:
+            ProxyError: There is no response.
+        """
+        body = _prepared_body(forward)
+        # No connection is taken while the caller is still silent.
+        first = await body.read() if body is not None else b""
+        scope = anyio.CancelScope(deadline=_latest_head(forward))
+
+        def start_clock() -> None:
+            if forward.timeouts.head is not None:
+                scope.deadline = anyio.current_time() + forward.timeouts.head
+
+        content = self._requests.content(body, first, start_clock)
+        failure: Exception = HeadTimeout()
+        answer = None
+        try:
+            request = self._requests.request(forward, content)
+            with scope:
+                answer = await self._handle(request)
+        except Exception as error:
+            failure = content.failure or before_head(error)
+        if answer is None:
+            # Raised out here, so that no exception with the request's fields in its frames goes along as context.
+            raise failure from None
+        response = AsyncResponse(answer, forward, request.extensions["timeout"])
+        try:
+            await response.begin()
+        except BaseException:
+            response.abort()
+            raise
+        return response
+
+    async def aclose(self) -> None:
+        """Closes the transport, if it was made here."""
+        if isinstance(self._transport, _OwnTransport):
+            await self._transport.aclose()
+
+
+class TransportUpstream:
+    """Sends requests through a blocking transport.
+
+    Args:
+        transport: Of httpx or httpx2; it stays open.
+
+    Raises:
+        TypeError: It is no blocking transport.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._handle = _method_of(transport, "handle_request", "the WSGI door", "HTTPTransport")
+        self._requests = _Requests(transport, _Content, "SyncByteStream")
+
+    def send(self, forward: Forward) -> Response:
+        """Sends a request; returns when its response's head has come.
+
+        Raises:
+            ProxyError: There is no response.
+        """
+        body = _prepared_body(forward)
+        content = self._requests.content(body, body.read() if body is not None else b"")
+        failure: Exception | None = None
+        try:
+            request = self._requests.request(forward, content)
+            answer = self._handle(request)
+        except Exception as error:
+            failure = content.failure or before_head(error)
+        if failure is not None:
+            raise failure from None
+        response = Response(answer, forward, request.extensions["timeout"])
+        response.begin()
+        return response
+
+    def close(self) -> None:
+        """Leaves the transport open, since it was not made here."""
+
+
+def _method_of(transport: Any, name: str, door: str, example: str) -> Callable[[Any], Any]:
+    method = getattr(transport, name, None)
+    if isinstance(transport, type) or not callable(method):
+        what = transport if isinstance(transport, type) else type(transport)
+        raise TypeError(
+            f"As upstream {door} needs a transport of httpx or httpx2 with the method `{name}`, such as "
+            f"`{example}()`; this is {'the class' if what is transport else 'a'} {what.__module__}.{what.__qualname__}"
+        )
+    found: Callable[[Any], Any] = method
+    return found
+
+
+def _prepared_body(forward: Forward) -> Any:
+    body = forward.body
+    if body is not None and forward.again:
+        body.rewind()
+    elif body is not None and forward.keep:
+        body.keep()
+    return body
+
+
+def _latest_head(forward: Forward) -> float:
+    """When the head of a response to a bodiless request is late, even if the transport never asks for the body."""
+    timeouts = forward.timeouts
+    if forward.body is not None or timeouts.head is None or timeouts.pool is None or timeouts.connect is None:
+        return math.inf
+    return anyio.current_time() + timeouts.pool + timeouts.connect + timeouts.head
+
+
+# The request.
+
+
+class _ExactURL:
+    """A URL whose target is what it was before the library normalised it.
+
+    The extension "target" would do that, too, but httpcore 1 also puts it into the CONNECT request to an egress proxy.
+    """
+
+    target: bytes
+
+    @property
+    def raw_path(self) -> bytes:
+        return self.target
+
+
+class _AsyncContent:
+    """A request body as a transport reads it. No generator: a transport that fails would leave one suspended.
+
+    Attributes:
+        failure: What reading it from the caller has raised. It goes to the caller's door as it is.
+    """
+
+    def __init__(self, body: Any, first: bytes, ended: Callable[[], None]) -> None:
+        self.failure: Exception | None = None
+        self._body = body
+        self._first = first
+        self._ended = ended
+        self._begun = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        _refuse_again(self._begun)
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._begun = True
+        data, self._first = self._first, b""
+        while not data and self._body is not None and not self._body.at_end:
+            try:
+                data = await self._body.read()
+            except Exception as error:
+                self.failure = error
+                raise
+        if not data:
+            self._ended()
+            raise StopAsyncIteration
+        return data
+
+
+class _Content:
+    """The same, blocking."""
+
+    def __init__(self, body: Any, first: bytes) -> None:
+        self.failure: Exception | None = None
+        self._body = body
+        self._first = first
+        self._begun = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        _refuse_again(self._begun)
+        return self
+
+    def __next__(self) -> bytes:
+        self._begun = True
+        data, self._first = self._first, b""
+        while not data and self._body is not None and not self._body.at_end:
+            try:
+                data = self._body.read()
+            except Exception as error:
+                self.failure = error
+                raise
+        if not data:
+            raise StopIteration
+        return data
+
+
+def _refuse_again(begun: bool) -> None:
+    if begun:
+        # What is left of a chunked body would look like the whole.
+        raise RuntimeError("The transport read the request's body a second time")
+
+
+class _Requests:
+    """Makes requests of the library that a transport belongs to, which checks their parts with isinstance."""
+
+    def __init__(self, transport: Any, content: type, stream: str) -> None:
+        modules = {cls.__module__.partition(".")[0] for cls in type(transport).__mro__}
+        library = importlib.import_module("httpx2") if "httpx2" in modules else httpx
+        self.content: Any = type("Content", (content, getattr(library, stream)), {})
+        self._url: Any = type("ExactURL", (_ExactURL, library.URL), {})
+        self._request = library.Request
+
+    def request(self, forward: Forward, content: Any) -> Any:
+        """The request; nothing is added to its fields."""
+        url = self._url(f"{forward.origin}{forward.target.decode('ascii')}")
+        url.target = forward.target
+        request = self._request("", url, headers=forward.fields, stream=content, extensions=_extensions(forward))
+        # Set here, since the constructor puts the method into capitals and copies the URL.
+        request.method = forward.method.decode("ascii")
+        request.url = url
+        return request
+
+
+def _extensions(forward: Forward) -> dict[str, Any]:
+    timeouts = forward.timeouts
+    # "read" is for the head; a transport looks again when it begins with the body: see `httpx_response`.
+    timeout = {"connect": timeouts.connect, "read": timeouts.head, "write": timeouts.idle, "pool": timeouts.pool}
+    return {"timeout": timeout}
+
+
+# The transport that serves under trio.
+
+
+class _OwnTransport(httpx.AsyncHTTPTransport):
+    """A transport that is made here, and so closed here."""
+
+
+def default_async_transport(limits: Limits, egress: EgressPolicy, ssl_context: ssl.SSLContext | None) -> _OwnTransport:
+    """A transport that dials only what the egress policy allows, for event loops that the built-in engine cannot use.
+
+    Speaks HTTP/1.1; knows neither `Limits.connections_per_origin` nor `Limits.response_head` (its own is 100 KiB).
+
+    Args:
+        limits: `connections` and `keepalive` hold.
+        egress: Which addresses may be dialled.
+        ssl_context: None verifies against the system's authorities.
+    """
+    context = ssl_context or default_ssl_context()
+    transport = _OwnTransport(verify=context, trust_env=False)
+    # httpx takes no network backend; the pool it has made is still empty.
+    transport._pool = httpcore.AsyncConnectionPool(
+        ssl_context=context,
+        max_connections=limits.connections,
+        max_keepalive_connections=limits.connections,
+        keepalive_expiry=limits.keepalive,
+        network_backend=_CheckedBackend(egress),
+    )
+    return transport
+
+
+class _CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Dials the addresses that it has checked itself. TLS goes by the name all the same."""
+
+    def __init__(self, egress: EgressPolicy) -> None:
+        self._egress = egress
+        self._dialler = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            with anyio.fail_after(timeout):
+                found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                infos = dialable(self._egress, found)
+                # No address has more than its share of the time.
+                share = None if timeout is None else timeout / len(infos)
+                return await self._dial(infos, (share, local_address, socket_options))
+        except TimeoutError:
+            raise httpcore.ConnectTimeout from None
+
+    async def _dial(self, infos: list[AddrInfo], options: tuple[Any, ...]) -> httpcore.AsyncNetworkStream:
+        failure: Exception = httpcore.ConnectError()
+        for info in infos:
+            address, port = info[4][:2]
+            try:
+                return await self._dialler.connect_tcp(address, port, *options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
