@@ -1,0 +1,70 @@
+"""WSGI and ASGI middleware through which an application's users call third-party APIs with stored credentials."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from proxy_middleware._credential import Credential
+from proxy_middleware.access import anyone, bearer_tokens, host_user
+from proxy_middleware.credentials.static import StaticCredentials
+from proxy_middleware.errors import AccessDenied, AmbiguousSelector, ConnectionNotFound, ProxyError, RefreshFailed
+from proxy_middleware.models import (
+    BrowserPolicy,
+    Connection,
+    EgressPolicy,
+    Limits,
+    ProxyRequest,
+    Replay,
+    ResponseHead,
+    Timeouts,
+    UpstreamRequest,
+)
+from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider, nonblocking
+from proxy_middleware.resolvers import StaticResolver
+
+if TYPE_CHECKING:
+    from proxy_middleware.asgi import ASGIProxyMiddleware
+    from proxy_middleware.proxy import Proxy
+    from proxy_middleware.wsgi import WSGIProxyMiddleware
+
+__all__ = [
+    "ASGIProxyMiddleware",
+    "AccessDenied",
+    "AmbiguousSelector",
+    "Authenticator",
+    "BrowserPolicy",
+    "Connection",
+    "ConnectionNotFound",
+    "ConnectionResolver",
+    "Credential",
+    "CredentialProvider",
+    "EgressPolicy",
+    "Limits",
+    "Proxy",
+    "ProxyError",
+    "ProxyRequest",
+    "RefreshFailed",
+    "Replay",
+    "ResponseHead",
+    "StaticCredentials",
+    "StaticResolver",
+    "Timeouts",
+    "UpstreamRequest",
+    "WSGIProxyMiddleware",
+    "anyone",
+    "bearer_tokens",
+    "host_user",
+    "nonblocking",
+]
+
+# What needs asyncio, sockets or TLS is imported when it is first asked for, so that importing the package stays cheap.
+_LAZY = {
+    "ASGIProxyMiddleware": "proxy_middleware.asgi",
+    "Proxy": "proxy_middleware.proxy",
+    "WSGIProxyMiddleware": "proxy_middleware.wsgi",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

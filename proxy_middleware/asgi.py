@@ -1,0 +1,310 @@
+"""The ASGI door: from the server's interface to the core, and from the engine's response to the server."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Unpack
+
+import anyio
+
+from proxy_middleware._drive import Perform, adrive
+from proxy_middleware._exchange import Relay, exchange
+from proxy_middleware._fields import Field
+from proxy_middleware._problem import problem
+from proxy_middleware._target import Match
+from proxy_middleware._unframed import Unframed
+from proxy_middleware.asgi_body import Receive, RequestBody
+from proxy_middleware.errors import CallerLeft, ConnectionTerminated, ProxyError, ResponseTruncated
+from proxy_middleware.models import ProxyRequest
+from proxy_middleware.proxy import Proxy, Settings
+
+__all__ = ["ASGIProxyMiddleware"]
+
+_logger = logging.getLogger("proxy_middleware")
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# Seconds after which a request that is still under way is worth a task that notices the caller's leaving.
+PATROL = 0.2
+
+
+class ASGIProxyMiddleware:
+    """Wraps an ASGI application: answers `{prefix}/{selector}/proxy/{target}`, leaves everything else to it.
+
+    Websockets are always the application's. Install it outermost.
+
+    Args:
+        app: The host application.
+        settings: What `Proxy` takes; `resolver`, `credentials` and `authenticate` are required.
+    """
+
+    def __init__(self, app: ASGIApp, **settings: Unpack[Settings]) -> None:
+        self._open(app, Proxy(**settings))
+
+    @classmethod
+    def over(cls, app: ASGIApp, proxy: Proxy) -> "ASGIProxyMiddleware":
+        """A door of an existing proxy, which shares its pool."""
+        door = cls.__new__(cls)
+        door._open(app, proxy)
+        return door
+
+    def _open(self, app: ASGIApp, proxy: Proxy) -> None:
+        self.app = app
+        self._proxy = proxy
+        self._match = proxy.matcher.match_asgi
+        self._rules = proxy.asgi_rules
+        self._perform, self._perform_elsewhere = proxy.asgi_performers()
+        self._patrol: _Patrol | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers what is the proxy's, and passes on everything else with the very same objects."""
+        if scope["type"] == "http":
+            try:
+                match = self._match(scope)
+            except ProxyError as error:
+                await _answer(send, error)
+                return
+            if match is not None:
+                await self._respond(match, scope, receive, send)
+                return
+        elif scope["type"] == "lifespan":
+            await _Lifespan(self.app, self._proxy).run(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    async def _respond(self, match: Match, scope: Scope, receive: Receive, send: Send) -> None:
+        query, fields = scope["query_string"], scope["headers"]
+        if type(fields) is not list or (fields and type(fields[0]) is not tuple):
+            fields = [(name, value) for name, value in fields]
+        request = ProxyRequest(
+            scope["method"],
+            match.selector,
+            match.target + b"?" + query if query else match.target,
+            fields,
+            scope.get("client"),
+            None,
+            scope,
+        )
+        rules = self._rules
+        body = RequestBody(receive, rules.limits.request_body, rules.replay)
+        try:
+            task = _current_task()
+            if task is not None:
+                await self._watched_by_patrol(task, request, body, send)
+            else:
+                await self._watched_by_group(request, body, send)
+        except CallerLeft:
+            pass  # Nobody is left to answer.
+        finally:
+            body.close()
+
+    async def _watched_by_patrol(
+        self, task: "asyncio.Task[Any]", request: ProxyRequest, body: RequestBody, send: Send
+    ) -> None:
+        patrol = self._patrol
+        if patrol is None or patrol.loop is not task.get_loop():
+            patrol = self._patrol = _Patrol(task.get_loop())
+        watch = _Watch(task, body)
+        patrol.enter(watch)
+        try:
+            await self._serve(self._perform, request, body, send)
+        except asyncio.CancelledError:
+            # As asyncio.timeout does it: a cancellation that is not only ours goes on.
+            if not watch.left or task.uncancel():
+                raise
+        finally:
+            patrol.leave(watch)
+            watch.stop()
+
+    async def _watched_by_group(self, request: ProxyRequest, body: RequestBody, send: Send) -> None:
+        """Under trio a task group stands around each request."""
+        failure: Exception | None = None
+        async with anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                while not body.ended:  # noqa: ASYNC110 -- the body is read without an event to wait for
+                    await anyio.sleep(PATROL)
+                await body.wait_left()
+                group.cancel_scope.cancel()
+
+            group.start_soon(watch)
+            try:
+                await self._serve(self._perform_elsewhere, request, body, send)
+            except Exception as error:
+                failure = error
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _serve(self, perform: Perform, request: ProxyRequest, body: RequestBody, send: Send) -> None:
+        version = request.scope["http_version"]
+        try:
+            relay = await adrive(exchange(request, version, body, self._rules), perform)
+            try:
+                unframed = None if relay.has_length else self._proxy.unframed.asgi(relay, request, send)
+                if unframed is not None:
+                    await self._serve_spooled(relay, unframed, send)
+                else:
+                    await _start(send, relay.response.status, relay.fields)
+                    await _stream(send, relay.response)
+            finally:
+                relay.response.abort()
+        except ProxyError as error:
+            await _answer(send, error)
+
+    async def _serve_spooled(self, relay: Relay, unframed: Unframed, send: Send) -> None:
+        """Sends a response of unknown length only once it is known to be whole, and how long it is."""
+        response = relay.response
+        try:
+            try:
+                while not unframed.full and not response.at_end:
+                    unframed.add(await response.read())
+            except ResponseTruncated as error:
+                raise ConnectionTerminated(str(error)) from None
+            fields = relay.fields if unframed.full else [*relay.fields, unframed.length()]
+            await _start(send, response.status, fields)
+            for data in unframed:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await _stream(send, response)
+        finally:
+            unframed.close()
+
+
+def _current_task() -> "asyncio.Task[Any] | None":
+    """The running task; None where it is not asyncio that runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+async def _start(send: Send, status: int, fields: list[Field]) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(name.lower(), value) for name, value in fields],
+        }
+    )
+
+
+async def _stream(send: Send, response: Any) -> None:
+    """Sends the body as it comes.
+
+    Raises:
+        ResponseTruncated: It broke off; the server must not end the transfer properly.
+    """
+    if not response.ready:
+        # Granian holds the head back until something of the body comes.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+    try:
+        while True:
+            data = await response.read()
+            more = not response.at_end
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+            if not more:
+                return
+    except ProxyError as error:
+        raise ResponseTruncated(error.detail) from None
+
+
+async def _answer(send: Send, error: ProxyError) -> None:
+    fields, content = problem(error)
+    await _start(send, error.status, fields)
+    await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+class _Watch:
+    """One request under way, and who notices that its caller has left. ASGI's `send` never does; only `receive`."""
+
+    __slots__ = ("_task", "_watcher", "body", "left")
+
+    def __init__(self, task: "asyncio.Task[Any]", body: RequestBody) -> None:
+        self.body = body
+        self.left = False
+        self._task = task
+        self._watcher: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._watcher = self._task.get_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        try:
+            await self.body.wait_left()
+        except Exception:
+            _logger.debug("receive failed while waiting for the caller to leave", exc_info=True)
+        self.left = True
+        self._task.cancel()
+
+    def stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+
+class _Patrol:
+    """Starts the watch over requests that are not answered at once, so that the others need no task of their own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._new: set[_Watch] = set()
+        self._seen: set[_Watch] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, watch: _Watch) -> None:
+        self._new.add(watch)
+        if self._timer is None:
+            self._timer = self.loop.call_later(PATROL, self._look)
+
+    def leave(self, watch: _Watch) -> None:
+        self._new.discard(watch)
+        self._seen.discard(watch)
+
+    def _look(self) -> None:
+        # While the body is still coming, whoever reads it notices.
+        ready = {watch for watch in self._seen if watch.body.ended}
+        for watch in ready:
+            watch.start()
+        self._seen = (self._seen - ready) | self._new
+        self._new = set()
+        self._timer = self.loop.call_later(PATROL, self._look) if self._seen else None
+
+
+class _Lifespan:
+    """Passes lifespan on to the host, closes the pools on shutdown, and answers by itself where the host refuses."""
+
+    def __init__(self, app: ASGIApp, proxy: Proxy) -> None:
+        self._app = app
+        self._proxy = proxy
+        self._answered = False
+        self._received: list[MutableMapping[str, Any]] = []
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def host_receive() -> MutableMapping[str, Any]:
+            message = await receive()
+            self._received.append(message)
+            return message
+
+        async def host_send(message: MutableMapping[str, Any]) -> None:
+            self._answered = True
+            if message["type"].startswith("lifespan.shutdown"):
+                await self._proxy.aclose()
+            await send(message)
+
+        try:
+            await self._app(scope, host_receive, host_send)
+        except Exception:
+            # An application without lifespan raises, or returns without an answer (ASGI specification, "Lifespan").
+            if self._answered:
+                raise
+        if not self._answered:
+            await self._answer(receive, send)
+
+    async def _answer(self, receive: Receive, send: Send) -> None:
+        if not self._received:
+            await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._proxy.aclose()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,188 @@
+"""Proxy: puts the parts together, and owns the pools."""
+
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Required, TypedDict
+
+from proxy_middleware._credential import Credential
+from proxy_middleware._drive import Perform, Plugins, for_asgi, for_wsgi, on_asyncio_loop, performers
+from proxy_middleware._exchange import Forward, Rules
+from proxy_middleware._target import Matcher
+from proxy_middleware._unframed import Mode, SpoolPolicy
+from proxy_middleware.credentials.static import StaticCredentials
+from proxy_middleware.models import BrowserPolicy, Connection, EgressPolicy, Limits, Replay, Timeouts
+from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider
+
+if TYPE_CHECKING:
+    from proxy_middleware.asgi import ASGIApp, ASGIProxyMiddleware
+    from proxy_middleware.upstream.asyncio import AsyncioUpstream
+    from proxy_middleware.upstream.httpx import AsyncTransportUpstream
+    from proxy_middleware.upstream.threads import ThreadsUpstream
+    from proxy_middleware.wsgi import WSGIApp, WSGIProxyMiddleware
+
+__all__ = ["Proxy", "Settings"]
+
+
+class Settings(TypedDict, total=False):
+    """The keywords of `Proxy` and of both doors; see `Proxy`."""
+
+    resolver: Required[ConnectionResolver]
+    credentials: Required[CredentialProvider]
+    authenticate: Required[Authenticator]
+    prefix: str
+    limits: Limits
+    timeouts: Timeouts
+    egress: EgressPolicy
+    browser: BrowserPolicy
+    replay: Replay
+    cache_guard: bool
+    root_path: str | None
+    spool_unframed: Mode
+    ssl_context: ssl.SSLContext | None
+    upstream: Any
+
+
+class Proxy:
+    """The engine on its own: doors made by `asgi` and `wsgi` share its pools.
+
+    Nothing is opened before the first request; pools are per process and event loop.
+
+    Args:
+        resolver: Finds the connection that a selector names.
+        credentials: Holds the connections' credentials.
+        authenticate: Says who is calling; `bearer_tokens`, `host_user` and `anyone` are ready-made.
+        prefix: Where the connections live.
+        limits: How much is allowed.
+        timeouts: How long the upstream may take; a connection's own replace them.
+        egress: Which addresses may be dialled. Not applied by an `upstream` of one's own.
+        browser: What browsers may do.
+        replay: How much of a request body is kept for a second try.
+        cache_guard: Tell shared caches not to store what they otherwise might, since one URL means many tenants.
+        root_path: The mount prefix, instead of what the server says; some servers let the caller choose it.
+        spool_unframed: Whether responses without a length are spooled before they are sent: "always", "never", or
+            "auto", where the server could not break a transfer off (up to 8 MiB, never event streams).
+        ssl_context: For connections to upstreams; by default one that verifies against the system's authorities.
+        upstream: An httpx or httpx2 transport, asynchronous for the ASGI door, synchronous for the WSGI door, instead
+            of the built-in HTTP/1.1 engine.
+
+    Raises:
+        TypeError: A required keyword is missing, or of the wrong kind.
+        ValueError: A setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolver: ConnectionResolver,
+        credentials: CredentialProvider,
+        authenticate: Authenticator | None = None,
+        prefix: str = "/connections",
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        egress: EgressPolicy | None = None,
+        browser: BrowserPolicy | None = None,
+        replay: Replay | None = None,
+        cache_guard: bool = True,
+        root_path: str | None = None,
+        spool_unframed: Mode = "auto",
+        ssl_context: ssl.SSLContext | None = None,
+        upstream: Any = None,
+    ) -> None:
+        if not callable(authenticate):
+            raise TypeError(
+                "authenticate is required, and says who may call: bearer_tokens({...}), host_user, anyone, "
+                "or a callable of your own"
+            )
+        if not callable(getattr(resolver, "resolve", None)):
+            raise TypeError("resolver needs a `resolve` method")
+        if not callable(getattr(credentials, "obtain", None)):
+            raise TypeError("credentials needs an `obtain` method")
+        self.matcher = Matcher(prefix, root_path)
+        self.unframed = SpoolPolicy(spool_unframed)
+        self._plugins = Plugins(authenticate, resolver, _finder(credentials))
+        self._limits = limits or Limits()
+        self._egress = egress or EgressPolicy()
+        rules = self._limits, timeouts or Timeouts(), browser or BrowserPolicy(), replay or Replay(), cache_guard
+        # ASGI servers fail on what they do not know as a status; WSGI has no such limit.
+        self.asgi_rules = Rules(*rules, max_status=599)
+        self.wsgi_rules = Rules(*rules, max_status=999)
+        self._ssl_context = ssl_context
+        self._transport = upstream
+        self._asyncio: AsyncioUpstream | None = None
+        self._threads: ThreadsUpstream | None = None
+        self._on_trio: AsyncTransportUpstream | None = None
+
+    def asgi(self, app: "ASGIApp") -> "ASGIProxyMiddleware":
+        """An ASGI door around this application."""
+        from proxy_middleware.asgi import ASGIProxyMiddleware
+
+        return ASGIProxyMiddleware.over(app, self)
+
+    def wsgi(self, app: "WSGIApp") -> "WSGIProxyMiddleware":
+        """A WSGI door around this application."""
+        from proxy_middleware.wsgi import WSGIProxyMiddleware
+
+        return WSGIProxyMiddleware.over(app, self)
+
+    def close(self) -> None:
+        """Closes the pool of the WSGI door. A request that comes later opens a new one."""
+        if self._threads is not None:
+            self._threads.close()
+
+    async def aclose(self) -> None:
+        """Closes the ASGI doors' pool of the running event loop, and the WSGI door's."""
+        self.close()
+        if self._asyncio is not None and on_asyncio_loop():
+            await self._asyncio.aclose()
+        if self._on_trio is not None and not on_asyncio_loop():
+            await self._on_trio.aclose()
+
+    # What the doors are built from.
+
+    def asgi_performers(self) -> tuple[Perform, Perform]:
+        """Who performs the core's steps on asyncio, and who on any other event loop."""
+        if self._transport is not None:
+            from proxy_middleware.upstream.httpx import AsyncTransportUpstream
+
+            perform = performers(self._plugins, AsyncTransportUpstream(self._transport).send, for_asgi)
+            return perform, perform
+        if self._asyncio is None:
+            from proxy_middleware.upstream.asyncio import AsyncioUpstream
+
+            self._asyncio = AsyncioUpstream(self._limits, self._egress, self._ssl_context)
+        return (
+            performers(self._plugins, self._asyncio.send, for_asgi),
+            performers(self._plugins, self._send_on_trio, for_asgi),
+        )
+
+    def wsgi_performers(self) -> Perform:
+        """Who performs the core's steps in a thread."""
+        if self._transport is not None:
+            from proxy_middleware.upstream.httpx import TransportUpstream
+
+            return performers(self._plugins, TransportUpstream(self._transport).send, for_wsgi)
+        if self._threads is None:
+            from proxy_middleware.upstream.threads import ThreadsUpstream
+
+            self._threads = ThreadsUpstream(self._limits, self._egress, self._ssl_context)
+        return performers(self._plugins, _with_caller(self._threads.send), for_wsgi)
+
+    def _send_on_trio(self, forward: Forward) -> Any:
+        if self._on_trio is None:
+            from proxy_middleware.upstream.httpx import AsyncTransportUpstream, default_async_transport
+
+            self._on_trio = AsyncTransportUpstream(
+                default_async_transport(self._limits, self._egress, self._ssl_context)
+            )
+        return self._on_trio.send(forward)
+
+
+def _with_caller(send: Callable[..., Any]) -> Callable[[Forward], Any]:
+    """Lets the engine look, while it waits, whether the caller is still there."""
+    return lambda forward: send(forward, forward.handle.caller)
+
+
+def _finder(credentials: CredentialProvider) -> Callable[[Connection], Credential | CredentialProvider]:
+    if type(credentials) is StaticCredentials:
+        return credentials.select
+    return lambda connection: credentials
