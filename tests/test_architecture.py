@@ -1,0 +1,206 @@
+"""The house: who may import whom, who may know what, how long a file may be. Read from the source."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "proxy_middleware"
+SOURCES = sorted(path for folder in ("proxy_middleware", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
+
+# A module may import from floors below its own, and from its own as long as nothing goes round in a circle.
+FLOORS = {
+    "__init__": 5,
+    "asgi": 4,
+    "asgi_body": 4,
+    "wsgi": 4,
+    "wsgi_body": 4,
+    "proxy": 4,
+    "resolvers": 3,
+    "access": 3,
+    "credentials": 3,
+    "credentials.static": 3,
+    "_drive": 3,
+    "_unframed": 3,
+    "upstream": 3,
+    "upstream.asyncio": 3,
+    "upstream.asyncio_connection": 3,
+    "upstream.dial": 3,
+    "upstream.egress": 3,
+    "upstream.http1": 3,
+    "upstream.httpx": 3,
+    "upstream.httpx_response": 3,
+    "upstream.pool": 3,
+    "upstream.threads": 3,
+    "upstream.threads_connection": 3,
+    "_exchange": 2,
+    "protocols": 2,
+    "_browser": 1,
+    "_credential": 1,
+    "_problem": 1,
+    "_spool": 1,
+    "_target": 1,
+    "models": 1,
+    "_fields": 0,
+    "errors": 0,
+}
+
+# What only some rooms may know of. The httpx pair serves whatever loop runs, trio's too.
+HTTPX = {"upstream.httpx", "upstream.httpx_response"}
+LOOPS = {"asgi", "asgi_body", "_drive", "upstream.asyncio", "upstream.asyncio_connection", "upstream.httpx_response"}
+ROOMS: dict[str, set[str]] = {
+    "asyncio": LOOPS,
+    "anyio": LOOPS | HTTPX,
+    "trio": {"upstream.httpx_response"},
+    "aiohappyeyeballs": {"upstream.asyncio"},
+    "asgiref": {"_drive"},
+    "threading": {"_drive", "upstream.threads"},
+    "concurrent": {"_drive", "upstream.threads"},
+    "httpx": HTTPX,
+    "httpx2": HTTPX,
+    "httpcore": HTTPX,
+    "httptools": {"upstream.http1"},
+    "flask": set(),
+    "werkzeug": set(),
+    "fastapi": set(),
+    "starlette": set(),
+    "django": set(),
+}
+
+# The core and everything below it: no I/O, clock, lock or framework.
+PURE_FLOOR = 2
+IMPURE = {"asyncio", "concurrent", "select", "selectors", "socket", "ssl", "subprocess", "threading", "time"}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    """A module's name without that of the package; a package is called like its folder."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(name: str, *, inside_functions: bool) -> Iterator[str]:
+    """The full names that a module imports, but for those under `if TYPE_CHECKING`."""
+    pending: list[ast.AST] = [tree(MODULES[name])]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            pending += node.orelse
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending += ast.iter_child_nodes(node)
+
+
+def neighbours(name: str) -> set[str]:
+    """The modules of the package that a module needs to be imported itself."""
+    # Proxy makes the doors, which are built on it, and engines that not everybody needs, when it is asked for them.
+    found = imports(name, inside_functions=name != "proxy")
+    return {module for full in found if full.partition(".")[0] == "proxy_middleware" if (module := resolve(full))}
+
+
+def resolve(full: str) -> str:
+    """`proxy_middleware.errors.ProxyError` -> `errors`."""
+    parts = full.split(".")[1:]
+    while parts and ".".join(parts) not in MODULES:
+        parts.pop()
+    return ".".join(parts) or "__init__"
+
+
+def test_every_module_has_its_floor() -> None:
+    """A new module is put on a floor before it is used; the table does not outlive what it names."""
+    assert set(MODULES) - set(FLOORS) == set()
+    assert set(FLOORS) - set(MODULES) == set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down(name: str) -> None:
+    """No module imports from a floor above its own."""
+    above = {other for other in neighbours(name) if FLOORS[other] > FLOORS[name]}
+    assert above == set()
+
+
+def test_no_import_goes_round() -> None:
+    """Modules of one floor may need each other, but never in a circle."""
+    graph = {name: neighbours(name) - {name} for name in MODULES}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+@pytest.mark.parametrize("library", ROOMS)
+def test_libraries_stay_in_their_rooms(library: str) -> None:
+    """Event loops, threads and HTTP clients are known only where they have to be."""
+    users = {
+        name for name in MODULES for full in imports(name, inside_functions=True) if full.partition(".")[0] == library
+    }
+    assert users - ROOMS[library] == set()
+
+
+@pytest.mark.parametrize("name", [name for name, floor in FLOORS.items() if floor <= PURE_FLOOR])
+def test_core_does_no_io(name: str) -> None:
+    """The core, and what it stands on, knows no clock, lock, socket or event loop."""
+    used = {full.partition(".")[0] for full in imports(name, inside_functions=True)}
+    assert used & IMPURE == set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_declared_dependencies(name: str) -> None:
+    """What a module needs to be imported is the standard library and what the package declares."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", requirement)[0] for requirement in project["dependencies"]}
+    used = {full.partition(".")[0] for full in imports(name, inside_functions=False)}
+    assert used - declared - sys.stdlib_module_names - {"proxy_middleware"} == set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short(path: Path) -> None:
+    """No file is longer than 400 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_say_what_they_are(path: Path) -> None:
+    """Every module that holds anything begins with a docstring."""
+    assert not tree(path).body or ast.get_docstring(tree(path))
+
+
+TESTS = [path for path in SOURCES if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_state_the_behaviour(path: Path) -> None:
+    """Every test function has a docstring of one line."""
+    functions = (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    mute = [
+        function.name
+        for function in functions
+        if function.name.startswith("test_") and len((ast.get_docstring(function) or "").splitlines()) != 1
+    ]
+    assert mute == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_exports_are_sorted(name: str) -> None:
+    """A module's `__all__` is sorted as the linter sorts it, and names what is there."""
+    for node in tree(MODULES[name]).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            exported = ast.literal_eval(node.value)
+            assert len(exported) == len(set(exported))
+            assert exported == sorted(exported)
