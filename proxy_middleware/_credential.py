@@ -9,6 +9,8 @@ from urllib.parse import quote, unquote_plus
 from proxy_middleware._fields import Field, canonical, clean_values, is_token
 from proxy_middleware.models import UpstreamRequest, header_fields
 
+_AUTHORIZATION = frozenset({b"authorization"})
+
 Pair = tuple[str | bytes, str | bytes]
 Signer = Callable[[UpstreamRequest], Iterable[Pair]]
 
@@ -93,11 +95,18 @@ class Credential:
         """
         return cls(expires_at=expires_at, needs_body=needs_body, _signers=(sign,))
 
-    def put_on(self, fields: list[Field], target: bytes) -> tuple[list[Field], bytes]:
-        """Fields (a new list) and request target with the credential on; what has the same name is replaced."""
+    def put_on(self, fields: list[Field], target: bytes, stripped: bool = False) -> tuple[list[Field], bytes]:
+        """Fields (a new list) and request target with the credential on; what has the same name is replaced.
+
+        Args:
+            fields: The request's, so far.
+            target: The request target, so far.
+            stripped: There is no Authorization among the fields.
+        """
         names = self.names
-        fields = [pair for pair in fields if canonical(pair[0]) not in names]
-        fields += self._fields
+        if not stripped or names != _AUTHORIZATION:
+            fields = [pair for pair in fields if canonical(pair[0]) not in names]
+        fields = [*fields, *self._fields]
         if self._query:
             target = _with_parameters(target, self._query)
         if self._cookies:

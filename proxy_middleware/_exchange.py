@@ -145,6 +145,10 @@ class Forward(NamedTuple):
     retry: bool
     timeouts: Timeouts
 
+    def __repr__(self) -> str:
+        # Tracebacks that show local variables must not show the credential.
+        return f"<Forward {self.method!r} to {self.origin}>"
+
 
 class Discard(NamedTuple):
     """Give this response up, for a second one. Answered with False, and not done, if the body cannot be sent again."""
@@ -313,6 +317,7 @@ class _Draft:
         self.content: bytes | None = None  # The whole body, where a signer wants it.
         self.timeouts = connection.timeouts or rules.timeouts
         self.fields = _compose(connection, found, origin, rules.browser)
+        self.stripped = not connection.added  # The caller's Authorization is gone; the connection's own may be there.
 
     def lacks_content(self, credential: Credential) -> bool:
         """Whether the whole body has to be read first, since this credential signs it."""
@@ -322,7 +327,7 @@ class _Draft:
         self, credential: Credential, *, keep: bool = False, again: bool = False, retry: bool = True
     ) -> Forward:
         """The request with this credential on it."""
-        fields, target = credential.put_on(self.fields, self.target)
+        fields, target = credential.put_on(self.fields, self.target, self.stripped)
         content = self.content
         if self.length is not None:
             fields.append((b"content-length", b"%d" % self.length))

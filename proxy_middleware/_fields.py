@@ -5,6 +5,7 @@ looked up in a table that learns: the first sight of a name classifies it, every
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -79,6 +80,9 @@ class NameTable(dict[bytes, _T]):
 canonical = NameTable(lambda name: name.lower().replace(b"_", b"-")).__getitem__
 
 
+_value_of = itemgetter(1)
+
+
 def is_token(name: bytes) -> bool:
     """Whether this may be a field name or a method (RFC 9110 section 5.6.2)."""
     return bool(name) and not name.translate(None, _TOKEN)
@@ -86,7 +90,7 @@ def is_token(name: bytes) -> bool:
 
 def clean_values(fields: Iterable[Field]) -> bool:
     """Whether no value has a control character (RFC 9110 section 5.5)."""
-    return not b"".join([value for _, value in fields]).translate(None, _VALUE)
+    return not b"".join(map(_value_of, fields)).translate(None, _VALUE)
 
 
 def _classify_request(name: bytes) -> int:

@@ -89,20 +89,10 @@ class ASGIProxyMiddleware:
         )
         rules = self._rules
         body = RequestBody(receive, rules.limits.request_body, rules.replay)
-        try:
-            task = _current_task()
-            if task is not None:
-                await self._watched_by_patrol(task, request, body, send)
-            else:
-                await self._watched_by_group(request, body, send)
-        except CallerLeft:
-            pass  # Nobody is left to answer.
-        finally:
-            body.close()
-
-    async def _watched_by_patrol(
-        self, task: "asyncio.Task[Any]", request: ProxyRequest, body: RequestBody, send: Send
-    ) -> None:
+        task = _current_task()
+        if task is None:
+            await self._respond_elsewhere(request, body, send)
+            return
         patrol = self._patrol
         if patrol is None or patrol.loop is not task.get_loop():
             patrol = self._patrol = _Patrol(task.get_loop())
@@ -116,9 +106,9 @@ class ASGIProxyMiddleware:
                 raise
         finally:
             patrol.leave(watch)
-            watch.stop()
+            body.close()
 
-    async def _watched_by_group(self, request: ProxyRequest, body: RequestBody, send: Send) -> None:
+    async def _respond_elsewhere(self, request: ProxyRequest, body: RequestBody, send: Send) -> None:
         """Under trio a task group stands around each request."""
         failure: Exception | None = None
         async with anyio.create_task_group() as group:
@@ -127,7 +117,8 @@ class ASGIProxyMiddleware:
                 while not body.ended:  # noqa: ASYNC110 -- the body is read without an event to wait for
                     await anyio.sleep(PATROL)
                 await body.wait_left()
-                group.cancel_scope.cancel()
+                if not body.answered:
+                    group.cancel_scope.cancel()
 
             group.start_soon(watch)
             try:
@@ -135,6 +126,7 @@ class ASGIProxyMiddleware:
             except Exception as error:
                 failure = error
             group.cancel_scope.cancel()
+        body.close()
         if failure is not None:
             raise failure
 
@@ -145,16 +137,19 @@ class ASGIProxyMiddleware:
             try:
                 unframed = None if relay.has_length else self._proxy.unframed.asgi(relay, request, send)
                 if unframed is not None:
-                    await self._serve_spooled(relay, unframed, send)
+                    await self._serve_spooled(relay, unframed, body, send)
                 else:
                     await _start(send, relay.response.status, relay.fields)
-                    await _stream(send, relay.response)
+                    await _stream(send, relay.response, body)
             finally:
                 relay.response.abort()
         except ProxyError as error:
+            body.answered = True
             await _answer(send, error)
+        except CallerLeft:
+            pass  # Nobody is left to answer.
 
-    async def _serve_spooled(self, relay: Relay, unframed: Unframed, send: Send) -> None:
+    async def _serve_spooled(self, relay: Relay, unframed: Unframed, body: RequestBody, send: Send) -> None:
         """Sends a response of unknown length only once it is known to be whole, and how long it is."""
         response = relay.response
         try:
@@ -167,7 +162,7 @@ class ASGIProxyMiddleware:
             await _start(send, response.status, fields)
             for data in unframed:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
-            await _stream(send, response)
+            await _stream(send, response, body)
         finally:
             unframed.close()
 
@@ -190,7 +185,7 @@ async def _start(send: Send, status: int, fields: list[Field]) -> None:
     )
 
 
-async def _stream(send: Send, response: Any) -> None:
+async def _stream(send: Send, response: Any, body: RequestBody) -> None:
     """Sends the body as it comes.
 
     Raises:
@@ -202,9 +197,9 @@ async def _stream(send: Send, response: Any) -> None:
     try:
         while True:
             data = await response.read()
-            more = not response.at_end
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-            if not more:
+            body.answered = response.at_end
+            await send({"type": "http.response.body", "body": data, "more_body": not body.answered})
+            if body.answered:
                 return
     except ProxyError as error:
         raise ResponseTruncated(error.detail) from None
@@ -235,8 +230,10 @@ class _Watch:
             await self.body.wait_left()
         except Exception:
             _logger.debug("receive failed while waiting for the caller to leave", exc_info=True)
-        self.left = True
-        self._task.cancel()
+        # A server may report its caller as gone while the last of the answer is on its way.
+        if not self.body.answered:
+            self.left = True
+            self._task.cancel()
 
     def stop(self) -> None:
         if self._watcher is not None:
@@ -258,8 +255,11 @@ class _Patrol:
             self._timer = self.loop.call_later(PATROL, self._look)
 
     def leave(self, watch: _Watch) -> None:
-        self._new.discard(watch)
-        self._seen.discard(watch)
+        if watch in self._new:
+            self._new.remove(watch)
+        else:
+            self._seen.discard(watch)
+            watch.stop()
 
     def _look(self) -> None:
         # While the body is still coming, whoever reads it notices.

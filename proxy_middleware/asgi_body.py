@@ -24,11 +24,13 @@ class RequestBody:
     Attributes:
         at_end: Whether everything has been read.
         ended: Whether everything has come.
+        answered: Whether the last of the response is on its way.
     """
 
     # Defaults stand in the class, so that making one per request costs little.
     at_end = False
     ended = False
+    answered = False
     _length: int | None = None
     _size = 0
     _spool: Spool | None = None

@@ -76,11 +76,10 @@ class WSGIProxyMiddleware:
     def _respond(
         self, match: Match, environ: Environ, body: RequestBody, start_response: StartResponse
     ) -> Iterable[bytes]:
-        query = environ.get("QUERY_STRING", "").encode("latin-1")
         request = ProxyRequest(
             environ["REQUEST_METHOD"],
             match.selector,
-            match.target + b"?" + query if query else match.target,
+            match.target + _query(environ),
             read_fields(environ),
             _client(environ),
             None,
@@ -159,6 +158,14 @@ class _Pieces:
         self._body.close()
         if self._unframed is not None:
             self._unframed.close()
+
+
+def _query(environ: Environ) -> bytes:
+    """The query with its question mark, which may stand alone where the server shows the raw URI."""
+    query: str = environ.get("QUERY_STRING", "")
+    if query or (environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").partition("#")[0].endswith("?"):
+        return b"?" + query.encode("latin-1", "backslashreplace")
+    return b""
 
 
 def _client(environ: Environ) -> tuple[str, int] | None:

@@ -13,6 +13,7 @@ from proxy_middleware.errors import ConnectionTerminated, ProtocolViolation, Res
 
 # Interim responses that are absorbed before the final one (RFC 9110 section 15.2).
 MAX_INTERIM = 8
+_line = b"%b: %b\r\n".__mod__
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -26,8 +27,7 @@ _framing = NameTable(
 
 def encode_head(method: bytes, target: bytes, fields: Sequence[Field]) -> bytes:
     """Request line and header section."""
-    lines = [b"%b: %b\r\n" % field for field in fields]
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(lines))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(map(_line, fields)))
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -109,6 +109,9 @@ class ResponseParser:
         if in_head:
             self._check_head(len(data))
         if self._problem:
+            # Nothing of it is to be taken for an answer.
+            self.head_complete = self.complete = self.reusable = False
+            self.chunks.clear()
             raise ProtocolViolation(self._problem)
 
     def _check_head(self, size: int) -> None:

@@ -273,10 +273,11 @@ class _OwnTransport(httpx.AsyncHTTPTransport):
 def default_async_transport(limits: Limits, egress: EgressPolicy, ssl_context: ssl.SSLContext | None) -> _OwnTransport:
     """A transport that dials only what the egress policy allows, for event loops that the built-in engine cannot use.
 
-    Speaks HTTP/1.1; knows neither `Limits.connections_per_origin` nor `Limits.response_head` (its own is 100 KiB).
+    Speaks HTTP/1.1, one request per connection; knows neither `Limits.connections_per_origin` nor
+    `Limits.response_head` (its own is 100 KiB).
 
     Args:
-        limits: `connections` and `keepalive` hold.
+        limits: `connections` holds.
         egress: Which addresses may be dialled.
         ssl_context: None verifies against the system's authorities.
     """
@@ -286,8 +287,8 @@ def default_async_transport(limits: Limits, egress: EgressPolicy, ssl_context: s
     transport._pool = httpcore.AsyncConnectionPool(
         ssl_context=context,
         max_connections=limits.connections,
-        max_keepalive_connections=limits.connections,
-        keepalive_expiry=limits.keepalive,
+        # httpcore reuses a connection on which bytes came unasked, and takes them for the next answer.
+        max_keepalive_connections=0,
         network_backend=_CheckedBackend(egress),
     )
     return transport

@@ -68,6 +68,15 @@ class _Answer:
         """Whether reading would not wait, as far as is known."""
         return self.at_end
 
+    def _problem(self) -> str | None:
+        """What is wrong with the head; the built-in engine's parser sees to that itself."""
+        names = {name.lower() for name, _ in self.fields}
+        if self.status < 200:
+            return "The upstream sent an interim response that nobody asked for"
+        if {b"content-length", b"transfer-encoding"} <= names:
+            return "The upstream sent both Content-Length and Transfer-Encoding"
+        return None
+
     def _count(self, data: bytes) -> None:
         if self._left is not None:
             self._left -= len(data)
@@ -99,9 +108,9 @@ class AsyncResponse(_Answer):
 
     async def begin(self) -> None:
         """Refuses what is no final response, and is at the end at once where no body follows."""
-        if self.status < 200:
+        if problem := self._problem():
             await self.aclose()
-            raise ProtocolViolation("The upstream sent an interim response that nobody asked for")
+            raise ProtocolViolation(problem)
         if self._left == 0:
             await self._end()
 
@@ -215,9 +224,9 @@ class Response(_Answer):
 
     def begin(self) -> None:
         """Refuses what is no final response, and is at the end at once where no body follows."""
-        if self.status < 200:
+        if problem := self._problem():
             self.close()
-            raise ProtocolViolation("The upstream sent an interim response that nobody asked for")
+            raise ProtocolViolation(problem)
         if self._left == 0:
             self._end()
 

@@ -1,0 +1,1 @@
+"""The proxy inside real servers, between a raw caller and a scripted upstream."""
