@@ -198,7 +198,7 @@ class _Providers:
         self._known: dict[int, _Provider | Obtained] = {}
 
     def obtain(self, connection: Connection) -> Any:
-        provider = self._of(connection)
+        provider = self._known.get(id(self._find(connection))) or self._of(connection)
         if type(provider) is Obtained:
             return provider
         assert isinstance(provider, _Provider)

@@ -49,6 +49,10 @@ class Body(Protocol):
         """So many bytes will come; None where only the end tells."""
 
 
+# A NamedTuple's own constructor is a Python function; the steps are made by its base's, which is not.
+_make = tuple.__new__
+
+
 class Response(Protocol):
     """What the core reads of a response; the rest of the handle is between the engine and the door."""
 
@@ -193,19 +197,19 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     Raises:
         ProxyError: What is answered instead.
     """
-    method = _check_method(request.method)
+    method = _USUAL_METHODS.get(request.method) or _check_method(request.method)
     found = read_request(request.fields)
     if found.chunked and version in ("1.0", "1"):
         raise InvalidRequest("HTTP/1.0 has no transfer codings")
-    withhold = check_browser(rules.browser, found, request.fields)
+    withhold = bool(found.browser or found.cookies) and check_browser(rules.browser, found, request.fields)
     http1 = version[:1] in ("0", "1")
     framed = found.chunked or found.length is not None or not http1
     body.expect(found.length if framed else 0)
 
-    request.caller = yield Authenticate(request)
+    request.caller = yield _make(Authenticate, (request,))
     if request.caller is None:
         raise NotAuthenticated
-    connection: Connection = yield Resolve(request)
+    connection: Connection = yield _make(Resolve, (request,))
     origin, target = _resolve(request, connection)
 
     limit = rules.limits.request_body
@@ -215,13 +219,13 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     if found.length is None and not chunked and not http1:
         chunked = yield Probe(body)
 
-    credential, now, refreshes, judges = yield Obtain(connection)
+    credential, now, refreshes, judges = yield _make(Obtain, (connection,))
     if credential.expires_at is not None and credential.expires_at - now < EXPIRY_MARGIN:
         credential = yield from _refresh_early(connection, credential, now, refreshes)
         refreshes = False  # Once per request.
 
     draft = _Draft(method, origin, target, connection, found, chunked, body, rules)
-    if draft.lacks_content(credential):
+    if credential.needs_body and draft.body is not None:
         draft.content = yield Collect(body, rules.replay.memory + rules.replay.disk)
     response: Response = yield draft.forward(credential, keep=refreshes)
     if refreshes and (yield from _is_rejected(connection, response, judges)):
@@ -230,7 +234,7 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
         except RefreshFailed:
             newer = credential
         if newer != credential and (yield Discard(response, draft.body)):
-            if draft.lacks_content(newer):
+            if newer.needs_body and draft.body is not None and draft.content is None:
                 draft.content = yield Collect(body, rules.replay.memory + rules.replay.disk)
             response = yield draft.forward(newer, again=True, retry=not response.retried)
 
@@ -241,12 +245,10 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     if sorted_out.invalid or status > rules.max_status:
         yield Discard(response, None)
         raise ProtocolViolation
-    return Relay(response, sorted_out.kept, sorted_out.has_length)
+    return _make(Relay, (response, sorted_out.kept, sorted_out.has_length))
 
 
 def _check_method(method: str) -> bytes:
-    if method in _USUAL_METHODS:
-        return _USUAL_METHODS[method]
     spelled = method.encode("latin-1", "replace")
     if not is_token(spelled):
         raise InvalidRequest("The method is malformed")
@@ -319,10 +321,6 @@ class _Draft:
         self.fields = _compose(connection, found, origin, rules.browser)
         self.stripped = not connection.added  # The caller's Authorization is gone; the connection's own may be there.
 
-    def lacks_content(self, credential: Credential) -> bool:
-        """Whether the whole body has to be read first, since this credential signs it."""
-        return credential.needs_body and self.body is not None and self.content is None
-
     def forward(
         self, credential: Credential, *, keep: bool = False, again: bool = False, retry: bool = True
     ) -> Forward:
@@ -339,18 +337,21 @@ class _Draft:
             url = str(self.origin) + target.decode("ascii")
             fields = credential.sign(self.method.decode("ascii"), url, fields, content or b"")
         retry = retry and self.method in IDEMPOTENT
-        return Forward(
-            self.origin,
-            self.method,
-            target,
-            fields,
-            self.chunked and content is None,
-            self.body,
-            self.handle,
-            keep or (retry and self.body is not None),
-            again or content is not None,
-            retry,
-            self.timeouts,
+        return _make(
+            Forward,
+            (
+                self.origin,
+                self.method,
+                target,
+                fields,
+                self.chunked and content is None,
+                self.body,
+                self.handle,
+                keep or (retry and self.body is not None),
+                again or content is not None,
+                retry,
+                self.timeouts,
+            ),
         )
 
 

@@ -133,13 +133,11 @@ class RequestFields:
         browser: The browser's marks (`origin`, `sec-fetch-*`, `referer`) by lower-case name.
     """
 
+    kept: list[Field]
     length: int | None = None
     chunked = False
+    cookies: Sequence[bytes] = ()
     browser: Mapping[bytes, bytes] = MappingProxyType({})
-
-    def __init__(self) -> None:
-        self.kept: list[Field] = []
-        self.cookies: list[bytes] = []
 
 
 def read_request(fields: Sequence[Field]) -> RequestFields:
@@ -149,7 +147,7 @@ def read_request(fields: Sequence[Field]) -> RequestFields:
         InvalidRequest: On a malformed name or value, or framing that could be read in two ways (RFC 9112 section 6.3).
     """
     found = RequestFields()
-    kept = found.kept
+    found.kept = kept = []
     special: list[tuple[int, bytes, bytes]] = []
     for field in fields:
         action = _request_table[field[0]]
@@ -182,7 +180,7 @@ def _read_special(found: RequestFields, special: list[tuple[int, bytes, bytes]])
         elif action == CONNECTION:
             nominated |= connection_options(value)
         elif action == COOKIE:
-            found.cookies.append(value)
+            found.cookies = [*found.cookies, value]
         else:
             found.browser = {**found.browser, name.lower(): value}
     if found.chunked and found.length is not None:
@@ -201,12 +199,10 @@ def connection_options(value: bytes) -> set[bytes]:
 class ResponseFields:
     """What a pass over the upstream's fields found: `kept` goes to the caller; the rest is said of it."""
 
+    kept: list[Field]
     has_length = False
     invalid = False
     shared_cache = False
-
-    def __init__(self) -> None:
-        self.kept: list[Field] = []
 
 
 def read_response(fields: Sequence[Field], *, bodiless: bool, withhold: bool, cache_guard: bool) -> ResponseFields:
@@ -219,7 +215,8 @@ def read_response(fields: Sequence[Field], *, bodiless: bool, withhold: bool, ca
         cache_guard: Whether shared caches are told not to store what they otherwise might.
     """
     found = ResponseFields()
-    table, kept = _response_table, found.kept
+    found.kept = kept = []
+    table = _response_table
     nominated: set[bytes] = set()
     for field in fields:
         action = table[field[0]]

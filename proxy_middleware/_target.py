@@ -7,15 +7,12 @@ leaves the careful work to a second function.
 
 import functools
 import ipaddress
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from proxy_middleware.errors import AccessDenied, ConnectionNotFound, InvalidTarget
-
-_logger = logging.getLogger("proxy_middleware")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _TARGET_LIMIT = 16 * 1024  # bytes, path and query together
@@ -224,7 +221,7 @@ class Matcher:
         found = self._plain.fullmatch(raw, len(root) if path.startswith(root) else 0)
         if found is None or raw.decode("latin-1") != path:
             return None
-        return Match(found[1].decode("ascii"), found[2] or b"")
+        return tuple.__new__(Match, (found[1].decode("ascii"), found[2] or b""))
 
     def match(self, raw: bytes, root_path: str) -> Match | None:
         """Match a raw path without its query; None means the host's. Raises ConnectionNotFound as `match_asgi` does."""
@@ -303,7 +300,11 @@ def _strip_root(raw: bytes, root_path: str) -> bytes:
 
 @functools.cache
 def _say_requoted() -> None:
-    _logger.warning("The server hands over no raw path: an encoded slash in a target reaches the upstream as a slash")
+    import logging  # Most processes never say this, and importing the package should stay cheap.
+
+    logging.getLogger("proxy_middleware").warning(
+        "The server hands over no raw path: an encoded slash in a target reaches the upstream as a slash"
+    )
 
 
 def resolve_target(

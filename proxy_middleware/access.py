@@ -1,6 +1,5 @@
 """Who is calling: authenticators for the usual cases. Anything callable with a `ProxyRequest` is another."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -41,20 +40,26 @@ def bearer_tokens(callers: Mapping[str, Any]) -> Authenticator:
     Raises:
         ValueError: A token is empty or a caller is None.
     """
-    key = os.urandom(32)
+    from hashlib import blake2b  # Loads OpenSSL, which importing the package should not.
 
-    def digest(token: bytes) -> bytes:
-        return hashlib.blake2b(token, key=key, digest_size=32).digest()
+    key = os.urandom(32)
 
     if any(not token or caller is None for token, caller in callers.items()):
         raise ValueError("bearer_tokens: a token cannot be empty, nor a caller None")
-    known = {digest(token.encode("utf-8")): caller for token, caller in callers.items()}
+    known = {
+        blake2b(token.encode("utf-8"), key=key, digest_size=32).digest(): caller for token, caller in callers.items()
+    }
 
     @nonblocking
     def authenticate(request: ProxyRequest) -> object | None:
-        values = [value for name, value in request.fields if name == b"authorization"]
-        if len(values) != 1 or values[0][:7].lower() != b"bearer ":
+        given = None
+        for name, value in request.fields:
+            if name == b"authorization":
+                if given is not None:
+                    return None
+                given = value
+        if given is None or given[:7].lower() != b"bearer ":
             return None
-        return known.get(digest(values[0][7:].strip(b" ")))
+        return known.get(blake2b(given[7:].strip(b" "), key=key, digest_size=32).digest())
 
     return authenticate

@@ -38,6 +38,10 @@ class ASGIProxyMiddleware:
     Args:
         app: The host application.
         settings: What `Proxy` takes; `resolver`, `credentials` and `authenticate` are required.
+
+    Attributes:
+        app: The host application.
+        proxy: The engine, which can be closed.
     """
 
     def __init__(self, app: ASGIApp, **settings: Unpack[Settings]) -> None:
@@ -52,7 +56,7 @@ class ASGIProxyMiddleware:
 
     def _open(self, app: ASGIApp, proxy: Proxy) -> None:
         self.app = app
-        self._proxy = proxy
+        self.proxy = proxy
         self._match = proxy.matcher.match_asgi
         self._rules = proxy.asgi_rules
         self._perform, self._perform_elsewhere = proxy.asgi_performers()
@@ -70,7 +74,7 @@ class ASGIProxyMiddleware:
                 await self._respond(match, scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
-            await _Lifespan(self.app, self._proxy).run(scope, receive, send)
+            await _Lifespan(self.app, self.proxy).run(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -89,7 +93,10 @@ class ASGIProxyMiddleware:
         )
         rules = self._rules
         body = RequestBody(receive, rules.limits.request_body, rules.replay)
-        task = _current_task()
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # It is not asyncio that runs.
+            task = None
         if task is None:
             await self._respond_elsewhere(request, body, send)
             return
@@ -97,6 +104,7 @@ class ASGIProxyMiddleware:
         if patrol is None or patrol.loop is not task.get_loop():
             patrol = self._patrol = _Patrol(task.get_loop())
         watch = _Watch(task, body)
+        body.streaming = watch.start
         patrol.enter(watch)
         try:
             await self._serve(self._perform, request, body, send)
@@ -135,14 +143,15 @@ class ASGIProxyMiddleware:
         try:
             relay = await adrive(exchange(request, version, body, self._rules), perform)
             try:
-                unframed = None if relay.has_length else self._proxy.unframed.asgi(relay, request, send)
-                if unframed is not None:
-                    await self._serve_spooled(relay, unframed, body, send)
-                else:
-                    await _start(send, relay.response.status, relay.fields)
+                unframed = None if relay.has_length else self.proxy.unframed.asgi(relay, request, send)
+                if unframed is None:
+                    await send(_start(relay.response.status, relay.fields))
                     await _stream(send, relay.response, body)
-            finally:
+                else:
+                    await self._serve_spooled(relay, unframed, body, send)
+            except BaseException:
                 relay.response.abort()
+                raise
         except ProxyError as error:
             body.answered = True
             await _answer(send, error)
@@ -159,7 +168,7 @@ class ASGIProxyMiddleware:
             except ResponseTruncated as error:
                 raise ConnectionTerminated(str(error)) from None
             fields = relay.fields if unframed.full else [*relay.fields, unframed.length()]
-            await _start(send, response.status, fields)
+            await send(_start(response.status, fields))
             for data in unframed:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
             await _stream(send, response, body)
@@ -167,22 +176,12 @@ class ASGIProxyMiddleware:
             unframed.close()
 
 
-def _current_task() -> "asyncio.Task[Any] | None":
-    """The running task; None where it is not asyncio that runs."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
-
-
-async def _start(send: Send, status: int, fields: list[Field]) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(name.lower(), value) for name, value in fields],
-        }
-    )
+def _start(status: int, fields: list[Field]) -> dict[str, Any]:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(name.lower(), value) for name, value in fields],
+    }
 
 
 async def _stream(send: Send, response: Any, body: RequestBody) -> None:
@@ -201,13 +200,16 @@ async def _stream(send: Send, response: Any, body: RequestBody) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": not body.answered})
             if body.answered:
                 return
+            if body.streaming is not None:
+                # A download would flow on for nobody until the patrol comes by.
+                body.streaming()
     except ProxyError as error:
         raise ResponseTruncated(error.detail) from None
 
 
 async def _answer(send: Send, error: ProxyError) -> None:
     fields, content = problem(error)
-    await _start(send, error.status, fields)
+    await send(_start(error.status, fields))
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
@@ -223,7 +225,9 @@ class _Watch:
         self._watcher: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._watcher = self._task.get_loop().create_task(self._wait())
+        # While the body is still coming, whoever reads it notices.
+        if self._watcher is None and self.body.ended:
+            self._watcher = self._task.get_loop().create_task(self._wait())
 
     async def _wait(self) -> None:
         try:
@@ -255,14 +259,11 @@ class _Patrol:
             self._timer = self.loop.call_later(PATROL, self._look)
 
     def leave(self, watch: _Watch) -> None:
-        if watch in self._new:
-            self._new.remove(watch)
-        else:
-            self._seen.discard(watch)
-            watch.stop()
+        self._new.discard(watch)
+        self._seen.discard(watch)
+        watch.stop()
 
     def _look(self) -> None:
-        # While the body is still coming, whoever reads it notices.
         ready = {watch for watch in self._seen if watch.body.ended}
         for watch in ready:
             watch.start()
@@ -276,7 +277,7 @@ class _Lifespan:
 
     def __init__(self, app: ASGIApp, proxy: Proxy) -> None:
         self._app = app
-        self._proxy = proxy
+        self.proxy = proxy
         self._answered = False
         self._received: list[MutableMapping[str, Any]] = []
 
@@ -289,7 +290,7 @@ class _Lifespan:
         async def host_send(message: MutableMapping[str, Any]) -> None:
             self._answered = True
             if message["type"].startswith("lifespan.shutdown"):
-                await self._proxy.aclose()
+                await self.proxy.aclose()
             await send(message)
 
         try:
@@ -306,5 +307,5 @@ class _Lifespan:
             await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self._proxy.aclose()
+        await self.proxy.aclose()
         await send({"type": "lifespan.shutdown.complete"})

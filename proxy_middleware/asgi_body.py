@@ -25,12 +25,14 @@ class RequestBody:
         at_end: Whether everything has been read.
         ended: Whether everything has come.
         answered: Whether the last of the response is on its way.
+        streaming: To be called once the response turns out to come in more than one piece.
     """
 
     # Defaults stand in the class, so that making one per request costs little.
     at_end = False
     ended = False
     answered = False
+    streaming: Callable[[], None] | None = None
     _length: int | None = None
     _size = 0
     _spool: Spool | None = None

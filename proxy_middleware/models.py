@@ -168,7 +168,7 @@ class Connection:
         paths: Globs of the only paths that may be called, matched behind the base URL's path; None allows every one.
             `*` stays within a segment, `**` does not.
         timeouts: Replaces the middleware's own for this connection.
-        revision: Changes when the stored record does, so that credentials cached for it are not used any more.
+        revision: Changes when the stored record does, for whoever keeps something by connection.
         attributes: Whatever the resolver wants the credential provider to know.
 
     Raises:

@@ -1,5 +1,6 @@
 """The WSGI door: from the server's interface to the core, and from the engine's response to the server."""
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Unpack
 
@@ -32,6 +33,10 @@ class WSGIProxyMiddleware:
     Args:
         app: The host application.
         settings: What `Proxy` takes; `resolver`, `credentials` and `authenticate` are required.
+
+    Attributes:
+        app: The host application.
+        proxy: The engine, which can be closed.
     """
 
     def __init__(self, app: WSGIApp, **settings: Unpack[Settings]) -> None:
@@ -46,7 +51,7 @@ class WSGIProxyMiddleware:
 
     def _open(self, app: WSGIApp, proxy: Proxy) -> None:
         self.app = app
-        self._proxy = proxy
+        self.proxy = proxy
         self._match = proxy.matcher.match_wsgi
         self._rules = proxy.wsgi_rules
         self._perform = proxy.wsgi_performers()
@@ -100,7 +105,7 @@ class WSGIProxyMiddleware:
     ) -> Iterable[bytes]:
         """Starts the response once its first bytes are there, so that a break before them is a clean 502."""
         response, fields, _ = relay
-        unframed = self._proxy.unframed.wsgi(relay, request)
+        unframed = self.proxy.unframed.wsgi(relay, request)
         try:
             if unframed is not None:
                 fields = _spool(response, unframed, fields)
@@ -148,7 +153,10 @@ class _Pieces:
                 data = response.read()
                 if data:
                     return bytes(data)
-        except (ProxyError, CallerLeft) as error:
+        except CallerLeft:
+            # What a server makes of it is what it makes of its own failing send.
+            raise BrokenPipeError(errno.EPIPE, "The caller has left") from None
+        except ProxyError as error:
             raise ResponseTruncated(str(error)) from None
         raise StopIteration
 

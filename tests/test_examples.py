@@ -148,7 +148,7 @@ def flask_address(upstream: ScriptedUpstream) -> Iterator[Address]:
     app = example("flask_app").create_app(upstream.url, "github-secret", hashes, LOOPBACK)
     with serve_wsgi(app) as address:
         yield address
-    app.wsgi_app._proxy.close()
+    app.wsgi_app.proxy.close()
 
 
 def sign_in(address: Address, password: str) -> RawResponse:

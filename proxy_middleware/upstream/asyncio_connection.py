@@ -47,10 +47,8 @@ class Response(ResponseParser):
     _error: Exception | None = None
     _buffered = 0
 
-    def __init__(self, connection: "Connection", idle: float | None, *, head_request: bool, head_limit: int) -> None:
-        super().__init__(head_request=head_request, head_limit=head_limit)
-        self.idle = idle
-        self._connection = connection
+    idle: float | None
+    _connection: "Connection"
 
     @property
     def at_end(self) -> bool:
@@ -166,9 +164,9 @@ class Connection(asyncio.BufferedProtocol):
             last: Whether these are all.
         """
         timeouts = forward.timeouts
-        self._response = response = Response(
-            self, timeouts.idle, head_request=forward.method == b"HEAD", head_limit=self._head_limit
-        )
+        self._response = response = Response(forward.method == b"HEAD", self._head_limit)
+        response.idle = timeouts.idle
+        response._connection = self
         head = encode_head(forward.method, forward.target, forward.fields)
         if forward.chunked:
             first = encode_chunk(first) + (LAST_CHUNK if last else b"")
@@ -255,7 +253,13 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(error)
             return
         if response.complete:
-            self._finish(response.reusable)
+            if response.reusable and self._uploaded:
+                # The connection is free again; what the transport still holds of the request goes out first.
+                self._response = None
+                self._owner.release(self)
+            else:
+                self._closed()
+                self._transport.abort()
         elif response.head_complete:
             if not response.streaming:
                 self._begin_streaming(response)
@@ -300,15 +304,6 @@ class Connection(asyncio.BufferedProtocol):
             if name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream"):
                 # Events may be hours apart.
                 response.idle = None
-
-    def _finish(self, reusable: bool) -> None:
-        """The response is complete: the connection is free again, or of no more use."""
-        if reusable and self._uploaded and not self._transport.get_write_buffer_size():
-            self._response = None
-            self._owner.release(self)
-        else:
-            self._closed()
-            self._transport.abort()
 
     def _fail(self, error: Exception) -> None:
         response = self._response

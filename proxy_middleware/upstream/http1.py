@@ -59,7 +59,7 @@ class ResponseParser:
     _until_close = False
     _problem: str | None = None
 
-    def __init__(self, *, head_request: bool, head_limit: int) -> None:
+    def __init__(self, head_request: bool, head_limit: int) -> None:
         self.fields: list[Field] = []
         self.chunks: list[bytes] = []
         self._head_request = head_request
@@ -75,23 +75,15 @@ class ResponseParser:
         self.started = True
         if self.complete:
             self.reusable = False
-        elif self._until_close:
+            return
+        if self._until_close:
             self._parser = None
             self.chunks.append(bytes(data))
-        elif self._remaining:
+            return
+        if self._remaining:
             # A body with Content-Length need not pass the parser.
             self._take(data)
-        else:
-            self._parse(data)
-
-    def take(self) -> bytes:
-        """The body bytes that have arrived since the last call."""
-        chunks = self.chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        return data
-
-    def _parse(self, data: bytes | memoryview) -> None:
+            return
         in_head, parser = not self.head_complete, self._parser
         assert parser is not None
         try:
@@ -101,7 +93,9 @@ class ResponseParser:
         except HttpParserError:
             # After the end of a body nothing more is parsed; its bytes only make the connection useless.
             if not self.complete:
-                raise ProtocolViolation from None
+                if not in_head:
+                    raise ProtocolViolation from None
+                self._problem = ProtocolViolation.title
             self.reusable = False
         if self.complete:
             # The parser holds this object's methods: without it there is no cycle for the collector to find.
@@ -113,6 +107,13 @@ class ResponseParser:
             self.head_complete = self.complete = self.reusable = False
             self.chunks.clear()
             raise ProtocolViolation(self._problem)
+
+    def take(self) -> bytes:
+        """The body bytes that have arrived since the last call."""
+        chunks = self.chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        return data
 
     def _check_head(self, size: int) -> None:
         self._head_size += size
@@ -183,10 +184,7 @@ class ResponseParser:
             return
         self.status = status
         self.head_complete = True
-        self._frame(parser)
-
-    def _frame(self, parser: HttpResponseParser) -> None:
-        """How the body is delimited (RFC 9112 section 6.3)."""
+        # How the body is delimited (RFC 9112 section 6.3).
         length = coding = None
         closing = False
         for name, value in self.fields:

@@ -205,7 +205,7 @@ class Doors:
             assert await asyncio.to_thread(cancel.wait, 5)
             task.cancel()
         raised = await task
-        await door._proxy.aclose()
+        await door.proxy.aclose()
         return repr(answer), raised
 
     def wsgi(self, path: str, *, body: Any = None, start_fails: bool = False) -> Outcome:
@@ -227,7 +227,7 @@ class Doors:
         except BaseException as raised:
             return repr(answer), raised
         finally:
-            door._proxy.close()
+            door.proxy.close()
         return repr(answer), None
 
 

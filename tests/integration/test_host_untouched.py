@@ -320,7 +320,7 @@ def test_works_without_lifespan(upstream: ScriptedUpstream) -> None:
 
     async def use() -> bytes:
         body = await _called(door)
-        await door._proxy.aclose()
+        await door.proxy.aclose()
         return body
 
     door = ASGIProxyMiddleware(_ignoring, **_settings(upstream.url))
