@@ -92,28 +92,27 @@ class ASGIProxyMiddleware:
             scope,
         )
         rules = self._rules
-        body = RequestBody(receive, rules.limits.request_body, rules.replay)
         try:
             task = asyncio.current_task()
         except RuntimeError:  # It is not asyncio that runs.
             task = None
         if task is None:
-            await self._respond_elsewhere(request, body, send)
+            await self._respond_elsewhere(request, RequestBody(receive, rules.limits.request_body, rules.replay), send)
             return
         patrol = self._patrol
         if patrol is None or patrol.loop is not task.get_loop():
             patrol = self._patrol = _Patrol(task.get_loop())
-        watch = _Watch(task, body)
-        body.streaming = watch.start
-        patrol.enter(watch)
+        body = _WatchedBody(receive, rules.limits.request_body, rules.replay)
+        body.task = task
+        patrol.enter(body)
         try:
             await self._serve(self._perform, request, body, send)
         except asyncio.CancelledError:
             # As asyncio.timeout does it: a cancellation that is not only ours goes on.
-            if not watch.left or task.uncancel():
+            if not body.left or task.uncancel():
                 raise
         finally:
-            patrol.leave(watch)
+            patrol.leave(body)
             body.close()
 
     async def _respond_elsewhere(self, request: ProxyRequest, body: RequestBody, send: Send) -> None:
@@ -200,9 +199,8 @@ async def _stream(send: Send, response: Any, body: RequestBody) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": not body.answered})
             if body.answered:
                 return
-            if body.streaming is not None:
-                # A download would flow on for nobody until the patrol comes by.
-                body.streaming()
+            # A download would flow on for nobody until the patrol comes by.
+            body.watch()
     except ProxyError as error:
         raise ResponseTruncated(error.detail) from None
 
@@ -213,35 +211,34 @@ async def _answer(send: Send, error: ProxyError) -> None:
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
-class _Watch:
-    """One request under way, and who notices that its caller has left. ASGI's `send` never does; only `receive`."""
+class _WatchedBody(RequestBody):
+    """A request's body, and behind it its caller, who may leave. ASGI's `send` never tells of that; only `receive`."""
 
-    __slots__ = ("_task", "_watcher", "body", "left")
+    task: "asyncio.Task[Any]"
+    left = False
+    _watcher: "asyncio.Task[None] | None" = None
 
-    def __init__(self, task: "asyncio.Task[Any]", body: RequestBody) -> None:
-        self.body = body
-        self.left = False
-        self._task = task
-        self._watcher: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
+    def watch(self) -> None:
+        """From now on the request is cancelled when its caller leaves."""
         # While the body is still coming, whoever reads it notices.
-        if self._watcher is None and self.body.ended:
-            self._watcher = self._task.get_loop().create_task(self._wait())
+        if self._watcher is None and self.ended:
+            self._watcher = self.task.get_loop().create_task(self._wait())
 
     async def _wait(self) -> None:
         try:
-            await self.body.wait_left()
+            await self.wait_left()
         except Exception:
             _logger.debug("receive failed while waiting for the caller to leave", exc_info=True)
         # A server may report its caller as gone while the last of the answer is on its way.
-        if not self.body.answered:
+        if not self.answered:
             self.left = True
-            self._task.cancel()
+            self.task.cancel()
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """Forgets the body, and its caller."""
         if self._watcher is not None:
             self._watcher.cancel()
+        super().close()
 
 
 class _Patrol:
@@ -249,25 +246,24 @@ class _Patrol:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._new: set[_Watch] = set()
-        self._seen: set[_Watch] = set()
+        self._new: set[_WatchedBody] = set()
+        self._seen: set[_WatchedBody] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, watch: _Watch) -> None:
-        self._new.add(watch)
+    def enter(self, body: _WatchedBody) -> None:
+        self._new.add(body)
         if self._timer is None:
             self._timer = self.loop.call_later(PATROL, self._look)
 
-    def leave(self, watch: _Watch) -> None:
-        self._new.discard(watch)
-        self._seen.discard(watch)
-        watch.stop()
+    def leave(self, body: _WatchedBody) -> None:
+        self._new.discard(body)
+        self._seen.discard(body)
 
     def _look(self) -> None:
-        ready = {watch for watch in self._seen if watch.body.ended}
-        for watch in ready:
-            watch.start()
-        self._seen = (self._seen - ready) | self._new
+        for body in self._seen:
+            body.watch()
+        # Those whose bodies are still coming are looked at again.
+        self._seen = {body for body in self._seen if not body.ended} | self._new
         self._new = set()
         self._timer = self.loop.call_later(PATROL, self._look) if self._seen else None
 

@@ -25,14 +25,12 @@ class RequestBody:
         at_end: Whether everything has been read.
         ended: Whether everything has come.
         answered: Whether the last of the response is on its way.
-        streaming: To be called once the response turns out to come in more than one piece.
     """
 
     # Defaults stand in the class, so that making one per request costs little.
     at_end = False
     ended = False
     answered = False
-    streaming: Callable[[], None] | None = None
     _length: int | None = None
     _size = 0
     _spool: Spool | None = None
@@ -159,6 +157,9 @@ class RequestBody:
         if not more and self._length is not None and self._size < self._length:
             raise CallerLeft
         self.ended = not more or self._size == self._length
+
+    def watch(self) -> None:
+        """The response turns out to stream: from now on somebody should notice when the caller leaves."""
 
     async def wait_left(self) -> None:
         """Returns when the caller has left; only once the body has ended."""

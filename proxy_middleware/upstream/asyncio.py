@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 import aiohappyeyeballs
 
@@ -49,6 +49,7 @@ class Pool:
         self._egress = egress
         self._places: Places[Connection] = Places(limits)
         self._open: set[Connection] = set()
+        self._closed = False
         self._buffer = memoryview(bytearray(READ_SIZE))
 
     def reuse(self, origin: Origin) -> Connection | None:
@@ -82,12 +83,15 @@ class Pool:
     async def _fill(self, origin: Origin, timeouts: Timeouts) -> Connection:
         """Opens a connection in a place that has been reserved."""
         try:
+            if self._closed:
+                raise ConnectionTerminated
             connection = await self._open_connection(origin, timeouts.connect)
         except BaseException:
             self._places.free(origin)
             raise
-        if not connection.alive:
+        if self._closed or not connection.alive:
             self._places.free(origin)
+            connection.close()
             raise ConnectionTerminated
         self._open.add(connection)
         connection.has_place = True
@@ -155,7 +159,8 @@ class Pool:
             self._places.forget(connection.origin, connection)
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection, and opens no more: whoever waits for one gets an error."""
+        self._closed = True
         for connection in list(self._open):
             connection.close()
 
@@ -167,7 +172,7 @@ class AsyncioUpstream:
         self._limits = limits
         self._egress = egress
         self._tls = cache(default_ssl_context) if ssl_context is None else lambda: ssl_context
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._last: Pool | None = None
         _upstreams.add(self)
 
@@ -206,6 +211,9 @@ class AsyncioUpstream:
             return self._last
         self._last = self._pools.get(loop)
         if self._last is None:
+            # Those of event loops that have ended without `aclose`.
+            for ended in [other for other in self._pools if other.is_closed()]:
+                del self._pools[ended]
             self._last = self._pools[loop] = Pool(loop, self._limits, self._egress, self._tls)
         return self._last
 
@@ -221,7 +229,7 @@ class AsyncioUpstream:
     def forget(self) -> None:
         """Drops connections that a parent process goes on using."""
         self._last = None
-        self._pools = WeakKeyDictionary()
+        self._pools = {}
 
 
 async def _begin_body(body: Any, *, again: bool, keep: bool) -> tuple[bytes, bool]:

@@ -114,7 +114,8 @@ class Response(ResponseParser):
 
     def received(self, size: int) -> bool:
         """Counts what arrived; whether reading should pause."""
-        self._buffered += size
+        # What is framing only leaves nothing to be read, and nobody who could read on.
+        self._buffered = self._buffered + size if self.chunks else 0
         return self._buffered > HIGH_WATER
 
     def abort(self) -> None:
@@ -273,6 +274,8 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         tls = self._transport.get_extra_info("ssl_object")
         self._ended = tls is None or _has_closed(tls)
+        # Nothing more can come; what is left of the request must not hold the end up.
+        self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         response = self._response

@@ -53,7 +53,7 @@ class ResponseParser:
     status = 0
     reason = b""
     started = head_complete = complete = reusable = False
-    _head_size = 0
+    _head_size = _framing_size = 0
     _interim = 0
     _remaining: int | None = None
     _until_close = False
@@ -86,6 +86,14 @@ class ResponseParser:
             return
         in_head, parser = not self.head_complete, self._parser
         assert parser is not None
+        if in_head:
+            room = self._head_limit - self._head_size
+            if len(data) > room:
+                self._feed_oversize(data, room)
+                return
+            self._head_size += len(data)
+        else:
+            self._framing_size += len(data)
         try:
             parser.feed_data(data)
         except HttpParserUpgrade:
@@ -100,8 +108,9 @@ class ResponseParser:
         if self.complete:
             # The parser holds this object's methods: without it there is no cycle for the collector to find.
             self._parser = None
-        if in_head:
-            self._check_head(len(data))
+        elif self._framing_size > self._head_limit:
+            # Trailers are dropped, but the parser collects them first.
+            raise ProtocolViolation("The upstream's chunk extensions or trailers are too large")
         if self._problem:
             # Nothing of it is to be taken for an answer.
             self.head_complete = self.complete = self.reusable = False
@@ -115,15 +124,13 @@ class ResponseParser:
         chunks.clear()
         return data
 
-    def _check_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size <= self._head_limit:
-            return
-        if self.head_complete:
-            # Body bytes came along; count the head alone.
-            self._head_size = sum(len(name) + len(value) + 4 for name, value in self.fields)
-        if self._head_size > self._head_limit:
-            self._problem = "The upstream's response head is too large"
+    def _feed_oversize(self, data: bytes | memoryview, room: int) -> None:
+        """More than the head may have: is the head complete by then, so that the rest is body?"""
+        if room:
+            self.feed(data[:room])
+        if not self.head_complete:
+            raise ProtocolViolation("The upstream's response head is too large")
+        self.feed(data[room:])
 
     def eof(self) -> None:
         """The connection has ended.
@@ -198,7 +205,8 @@ class ResponseParser:
                     closing |= b"close" in value.lower()
         if coding is not None and coding.lower() != b"chunked":
             self._problem = "The upstream used a transfer coding that nobody asked for"
-        self.reusable = parser.should_keep_alive()
+        # RFC 9112 section 6.1: HTTP/1.0 has no transfer codings; what follows such a message cannot be trusted.
+        self.reusable = parser.should_keep_alive() and (coding is None or parser.get_http_version() == "1.1")
         if self._head_request or self.status in (204, 304):
             # No body, whatever the fields say; llhttp would take a HEAD's length for a body's.
             self.complete = True
@@ -214,6 +222,7 @@ class ResponseParser:
             return
         if self._remaining is not None:
             self._remaining -= len(data)
+        self._framing_size = 0
         self.chunks.append(data)
 
     def on_message_complete(self) -> None:

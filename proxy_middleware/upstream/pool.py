@@ -4,8 +4,10 @@ Idle connections are reused last in, first out, so that those not needed grow ol
 first is served first, per origin, and across origins where the total is what they wait for.
 """
 
+from bisect import insort
 from collections import deque
 from itertools import count
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from proxy_middleware._target import Origin
@@ -77,12 +79,20 @@ class Places(Generic[C]):
         queue = self._waiting.get(origin, deque())
         self._waiting[origin] = deque(entry for entry in queue if entry[1] is not waiter)
         self._tidy(origin)
+        starved = len(self._starved)
         self._starved = deque(entry for entry in self._starved if entry[2] is not waiter)
+        if len(self._starved) < starved:
+            self._promote(origin)
 
     def release(self, origin: Origin, connection: C) -> None:
         """The connection can be used again: by who waits for it, or it is idle."""
-        queue = self._waiting.get(origin)
-        if self._starved and not (queue and queue[0][0] < self._starved[0][0]):
+        first, queue = self._first_starved(), self._waiting.get(origin)
+        if first and not (queue and queue[0][0] < first[0]):
+            _, wanted, waiter = first
+            if wanted == origin:
+                self._starved.popleft()
+                waiter.grant(connection)
+                return
             # Others were first, and need its place for another origin.
             connection.discard()
             self.free(origin)
@@ -103,32 +113,35 @@ class Places(Generic[C]):
     def free(self, origin: Origin) -> None:
         """A place is free: its connection has closed, or could not be opened."""
         self._leave(origin)
-        while self._starved:
-            ticket, wanted, waiter = self._starved[0]
-            queue = self._waiting.get(origin)
-            if queue and queue[0][0] < ticket:
-                break
+        self._promote(origin)
+        while self._count < self._total and (first := self._first_starved()):
             self._starved.popleft()
-            if self._taken.get(wanted, 0) < self._per_origin:
-                self._grant(wanted, waiter)
-                return
-            # Its origin has filled up meanwhile; it keeps its ticket there.
-            late = self._waiting.setdefault(wanted, deque())
-            late.append((ticket, waiter))
-            self._waiting[wanted] = deque(sorted(late, key=lambda entry: entry[0]))
-        if queue := self._waiting.get(origin):
-            _, waiter = queue.popleft()
-            self._tidy(origin)
-            self._grant(origin, waiter)
+            _, wanted, waiter = first
+            self._taken[wanted] = self._taken.get(wanted, 0) + 1
+            self._count += 1
+            waiter.grant(None)
 
     def idle(self) -> list[C]:
         """All idle connections."""
         return list(self._idle)
 
-    def _grant(self, origin: Origin, waiter: Waiter[C]) -> None:
-        self._taken[origin] = self._taken.get(origin, 0) + 1
-        self._count += 1
-        waiter.grant(None)
+    def _promote(self, origin: Origin) -> None:
+        """The origin has room: who waits first for a place of it may now have any place at all."""
+        if queue := self._waiting.get(origin):
+            ticket, waiter = queue.popleft()
+            self._tidy(origin)
+            insort(self._starved, (ticket, origin, waiter), key=itemgetter(0))
+
+    def _first_starved(self) -> tuple[int, Origin, Waiter[C]] | None:
+        """Who has waited longest for any place at all."""
+        while self._starved:
+            ticket, wanted, waiter = first = self._starved[0]
+            if self._taken.get(wanted, 0) < self._per_origin:
+                return first
+            # Its origin has filled up meanwhile; it keeps its ticket there.
+            self._starved.popleft()
+            insort(self._waiting.setdefault(wanted, deque()), (ticket, waiter), key=itemgetter(0))
+        return None
 
     def _evict(self) -> bool:
         """Closes the connection that has been idle for longest."""
