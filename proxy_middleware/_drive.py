@@ -142,11 +142,6 @@ def for_asgi(function: Call) -> Call:
     return function if is_nonblocking(function) else _in_thread(function)
 
 
-def for_wsgi(function: Call) -> Call:
-    """The function as a thread may call it: as it is, since `drive` awaits what is awaitable."""
-    return function
-
-
 def _in_thread(function: Call) -> Call:
     def guarded(*args: Any) -> Any:
         try:
@@ -198,7 +193,7 @@ class _Providers:
         self._known: dict[int, _Provider | Obtained] = {}
 
     def obtain(self, connection: Connection) -> Any:
-        provider = self._known.get(id(self._find(connection))) or self._of(connection)
+        provider = self._of(connection)
         if type(provider) is Obtained:
             return provider
         assert isinstance(provider, _Provider)
@@ -234,8 +229,18 @@ async def _obtained_later(provider: _Provider, value: Awaitable[Credential]) -> 
     return provider.obtained(credential)
 
 
-def performers(plugins: Plugins, send: Call, colour: Colour) -> Perform:
-    """Who performs which step, called with what the step holds; `send` is the upstream's, and gets all of a Forward."""
+def asgi_performers(plugins: Plugins, send: Call) -> Perform:
+    """Who performs which step on an event loop; `send` is the upstream's, and gets all of a Forward."""
+    return _performers(plugins, send, for_asgi, _adiscard)
+
+
+def wsgi_performers(plugins: Plugins, send: Call) -> Perform:
+    """Who performs which step in a thread."""
+    return _performers(plugins, send, lambda function: function, _discard)
+
+
+def _performers(plugins: Plugins, send: Call, colour: Colour, discard: Call) -> Perform:
+    """Each is called with what its step holds; `drive` and `adrive` await what is awaitable."""
     authenticate = colour(plugins.authenticate)
     resolve = colour(plugins.resolver.resolve)
     providers = _Providers(plugins.find, colour)
@@ -248,7 +253,7 @@ def performers(plugins: Plugins, send: Call, colour: Colour) -> Perform:
         Probe: lambda body: body.probe(),
         Collect: lambda body, limit: body.collect(limit),
         Forward: send,
-        Discard: _adiscard if colour is for_asgi else _discard,
+        Discard: discard,
     }
 
 

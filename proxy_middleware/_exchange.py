@@ -201,7 +201,7 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     found = read_request(request.fields)
     if found.chunked and version in ("1.0", "1"):
         raise InvalidRequest("HTTP/1.0 has no transfer codings")
-    withhold = bool(found.browser or found.cookies) and check_browser(rules.browser, found, request.fields)
+    withhold = check_browser(rules.browser, found, request.fields)
     http1 = version[:1] in ("0", "1")
     framed = found.chunked or found.length is not None or not http1
     body.expect(found.length if framed else 0)

@@ -1,6 +1,7 @@
 """Bytes that may be needed a second time: in memory first, then in an unnamed temporary file, up to a limit."""
 
 from tempfile import TemporaryFile
+from threading import Lock
 from typing import IO
 
 from proxy_middleware.models import Replay
@@ -23,6 +24,8 @@ class Spool:
         self._file: IO[bytes] | None = None
         self.size = 0
         self.overflown = False
+        # Of two worker threads, one may still write what a request that was broken off had read, while the other reads.
+        self._lock = Lock()
 
     def uses_disk(self, more: int = 0) -> bool:
         """Whether adding this many bytes touches the disk."""
@@ -30,31 +33,43 @@ class Spool:
 
     def add(self, data: bytes) -> None:
         """Keeps more bytes."""
-        if self.overflown or self.size + len(data) > self._limit:
-            self.overflown = True
-            return
-        self.size += len(data)
-        if self.size <= self._memory_limit:
-            self._memory += data
-            return
-        if self._file is None:
-            # What is in memory stays there: the file begins where memory ends.
-            self._file = TemporaryFile(prefix="proxy_middleware-")  # noqa: SIM115
-        self._file.seek(0, 2)
-        self._file.write(data)
+        with self._lock:
+            if self.overflown or self.size + len(data) > self._limit:
+                self.overflown = True
+            elif self.size + len(data) <= self._memory_limit:
+                self._memory += data
+                self.size += len(data)
+            elif self._written(data):
+                self.size += len(data)
+            else:
+                self.overflown = True
+
+    def _written(self, data: bytes) -> bool:
+        """Whether it is on the disk. One that is full, or not there, costs the second try, not the first."""
+        try:
+            if self._file is None:
+                # What is in memory stays there: the file begins where memory ends.
+                self._file = TemporaryFile(prefix="proxy_middleware-", buffering=0)  # noqa: SIM115
+            self._file.seek(self.size - len(self._memory))
+            return self._file.write(data) == len(data)
+        except OSError:
+            return False
 
     def read(self, offset: int, size: int = READ_SIZE) -> bytes:
         """Up to `size` bytes from `offset` on; nothing at the end."""
-        if offset < len(self._memory):
-            return bytes(self._memory[offset : offset + size])
-        if self._file is None:
-            return b""
-        self._file.seek(offset - len(self._memory))
-        return self._file.read(size)
+        with self._lock:
+            if offset < len(self._memory):
+                return bytes(self._memory[offset : offset + size])
+            if self._file is None:
+                return b""
+            self._file.seek(offset - len(self._memory))
+            return self._file.read(size)
 
     def close(self) -> None:
-        """Forgets everything."""
-        self._memory = bytearray()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Forgets everything, and keeps nothing from now on."""
+        with self._lock:
+            self.overflown = True
+            self._memory = bytearray()
+            if self._file is not None:
+                self._file.close()
+                self._file = None

@@ -227,8 +227,9 @@ class _WatchedBody(RequestBody):
     async def _wait(self) -> None:
         try:
             await self.wait_left()
-        except Exception:
-            _logger.debug("receive failed while waiting for the caller to leave", exc_info=True)
+        except Exception as error:
+            # A server that cannot say whether its caller is there has none to answer.
+            _logger.warning("receive failed with %s while the caller was watched", type(error).__name__)
         # A server may report its caller as gone while the last of the answer is on its way.
         if not self.answered:
             self.left = True

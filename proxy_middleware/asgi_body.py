@@ -140,13 +140,14 @@ class RequestBody:
             data, more = message.get("body", b""), message.get("more_body", False)
         self._count(len(data), more)
         spool = self._spool
-        if spool is None or spool.overflown:
-            return data, False
-        if spool.uses_disk(len(data)):
-            await _on_disk(spool.add, data)
-        else:
-            spool.add(data)
-        return data, not spool.overflown
+        if spool is not None and not spool.overflown:
+            if spool.uses_disk(len(data)):
+                await _on_disk(spool.add, data)
+            else:
+                spool.add(data)
+        # Not before: a replay that reads meanwhile would take what has been kept so far for the whole.
+        self.ended = not more or self._size == self._length
+        return data, spool is not None and not spool.overflown
 
     def _count(self, size: int, more: bool) -> None:
         self._size += size
@@ -156,7 +157,6 @@ class RequestBody:
             raise InvalidRequest("The body is longer than its Content-Length")
         if not more and self._length is not None and self._size < self._length:
             raise CallerLeft
-        self.ended = not more or self._size == self._length
 
     def watch(self) -> None:
         """The response turns out to stream: from now on somebody should notice when the caller leaves."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from proxy_middleware._credential import Credential
-from proxy_middleware._drive import Perform, Plugins, for_asgi, for_wsgi, on_asyncio_loop, performers
+from proxy_middleware._drive import Perform, Plugins, asgi_performers, on_asyncio_loop, wsgi_performers
 from proxy_middleware._exchange import Forward, Rules
 from proxy_middleware._target import Matcher
 from proxy_middleware._unframed import Mode, SpoolPolicy
@@ -144,15 +144,15 @@ class Proxy:
         if self._transport is not None:
             from proxy_middleware.upstream.httpx import AsyncTransportUpstream
 
-            perform = performers(self._plugins, AsyncTransportUpstream(self._transport).send, for_asgi)
+            perform = asgi_performers(self._plugins, AsyncTransportUpstream(self._transport).send)
             return perform, perform
         if self._asyncio is None:
             from proxy_middleware.upstream.asyncio import AsyncioUpstream
 
             self._asyncio = AsyncioUpstream(self._limits, self._egress, self._ssl_context)
         return (
-            performers(self._plugins, self._asyncio.send, for_asgi),
-            performers(self._plugins, self._send_on_trio, for_asgi),
+            asgi_performers(self._plugins, self._asyncio.send),
+            asgi_performers(self._plugins, self._send_on_trio),
         )
 
     def wsgi_performers(self) -> Perform:
@@ -160,12 +160,12 @@ class Proxy:
         if self._transport is not None:
             from proxy_middleware.upstream.httpx import TransportUpstream
 
-            return performers(self._plugins, TransportUpstream(self._transport).send, for_wsgi)
+            return wsgi_performers(self._plugins, TransportUpstream(self._transport).send)
         if self._threads is None:
             from proxy_middleware.upstream.threads import ThreadsUpstream
 
             self._threads = ThreadsUpstream(self._limits, self._egress, self._ssl_context)
-        return performers(self._plugins, _with_caller(self._threads.send), for_wsgi)
+        return wsgi_performers(self._plugins, self._threads.send)
 
     def _send_on_trio(self, forward: Forward) -> Any:
         if self._on_trio is None:
@@ -177,12 +177,7 @@ class Proxy:
         return self._on_trio.send(forward)
 
 
-def _with_caller(send: Callable[..., Any]) -> Callable[[Forward], Any]:
-    """Lets the engine look, while it waits, whether the caller is still there."""
-    return lambda forward: send(forward, forward.handle.caller)
-
-
 def _finder(credentials: CredentialProvider) -> Callable[[Connection], Credential | CredentialProvider]:
-    if type(credentials) is StaticCredentials:
+    if isinstance(credentials, StaticCredentials) and type(credentials).obtain is StaticCredentials.obtain:
         return credentials.select
     return lambda connection: credentials

@@ -123,8 +123,12 @@ class WSGIProxyMiddleware:
 
 
 def _spool(response: Any, unframed: Unframed, fields: list[Field]) -> list[Field]:
-    while not unframed.full and not response.at_end:
-        unframed.add(response.read())
+    try:
+        while not unframed.full and not response.at_end:
+            unframed.add(response.read())
+    except BaseException:
+        unframed.close()
+        raise
     return fields if unframed.full else [*fields, unframed.length()]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from proxy_middleware import Connection, Credential, nonblocking
-from proxy_middleware._drive import Plugins, adrive, drive, for_asgi, for_wsgi, performers
+from proxy_middleware._drive import Plugins, adrive, asgi_performers, drive, wsgi_performers
 from proxy_middleware._exchange import Forward, Relay, exchange
 from tests.script import CONNECTION, NEW, OLD, Body, Response, request, rules
 
@@ -194,8 +194,8 @@ class App:
         """The outcome of a request in this colour; no plugin may take longer than five seconds."""
         steps = exchange(request(), "1.1", body or Body(), rules())
         if colour == "wsgi":
-            return drive(steps, performers(self.plugins, self.send, for_wsgi))
-        perform = performers(self.plugins, self.asend, for_asgi)
+            return drive(steps, wsgi_performers(self.plugins, self.send))
+        perform = asgi_performers(self.plugins, self.asend)
 
         async def main() -> Relay:
             with anyio.fail_after(5):

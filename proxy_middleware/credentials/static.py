@@ -31,7 +31,7 @@ class StaticCredentials:
         entry = self._entries.get(connection.id, self._entries.get(connection.integration_key or ""))
         if entry is None:
             raise CredentialUnavailable
-        return entry
+        return entry.select(connection) if isinstance(entry, StaticCredentials) else entry
 
     def obtain(self, connection: Connection) -> Credential | Awaitable[Credential]:
         """The credential to use now; raises CredentialUnavailable if there is none."""

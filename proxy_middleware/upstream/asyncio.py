@@ -24,17 +24,15 @@ from proxy_middleware.upstream.pool import Places
 class _Waiter:
     """Waits for a place in the pool."""
 
-    def __init__(self, pool: "Pool", origin: Origin) -> None:
-        self._pool = pool
-        self._origin = origin
-        self.granted: asyncio.Future[Connection | None] = pool.loop.create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.granted: asyncio.Future[Connection | None] = loop.create_future()
 
-    def grant(self, connection: Connection | None) -> None:
+    def grant(self, connection: Connection | None) -> bool:
         if self.granted.done():
             # Cancelled, but not yet out of the queue.
-            self._pool.give_back(self._origin, connection)
-        else:
-            self.granted.set_result(connection)
+            return False
+        self.granted.set_result(connection)
+        return True
 
 
 class Pool:
@@ -126,13 +124,13 @@ class Pool:
         """A connection to reuse, or, with None, a place for a new one."""
         if self._places.reserve(origin):
             return None
-        waiter = _Waiter(self, origin)
+        waiter = _Waiter(self.loop)
         self._places.wait(origin, waiter)
         try:
             async with asyncio.timeout(timeout):
                 return await waiter.granted
         except BaseException as error:
-            self._places.give_up(origin, waiter)
+            self._places.give_up(waiter)
             if waiter.granted.done() and not waiter.granted.cancelled():
                 self.give_back(origin, waiter.granted.result())
             if isinstance(error, TimeoutError):
@@ -207,15 +205,18 @@ class AsyncioUpstream:
 
     def _pool(self) -> Pool:
         loop = asyncio.get_running_loop()
-        if self._last is not None and self._last.loop is loop:
-            return self._last
-        self._last = self._pools.get(loop)
-        if self._last is None:
-            # Those of event loops that have ended without `aclose`.
-            for ended in [other for other in self._pools if other.is_closed()]:
-                del self._pools[ended]
-            self._last = self._pools[loop] = Pool(loop, self._limits, self._egress, self._tls)
-        return self._last
+        # Read once: an event loop in another thread may put its own there at any time.
+        pool = self._last
+        if pool is None or pool.loop is not loop:
+            pool = self._last = self._pools.get(loop) or self._new_pool(loop)
+        return pool
+
+    def _new_pool(self, loop: asyncio.AbstractEventLoop) -> Pool:
+        # Those of event loops that have ended without `aclose`.
+        for ended in [other for other in list(self._pools) if other.is_closed()]:
+            self._pools.pop(ended, None)
+        pool = self._pools[loop] = Pool(loop, self._limits, self._egress, self._tls)
+        return pool
 
     async def aclose(self) -> None:
         """Closes the connections of the running event loop."""

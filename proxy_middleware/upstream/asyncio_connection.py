@@ -254,8 +254,7 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(error)
             return
         if response.complete:
-            if response.reusable and self._uploaded:
-                # The connection is free again; what the transport still holds of the request goes out first.
+            if response.reusable and self._uploaded and not self._transport.get_write_buffer_size():
                 self._response = None
                 self._owner.release(self)
             else:
@@ -317,7 +316,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Closes the connection at once, whatever it is busy with."""
-        self._fail(ResponseTruncated("The connection to the upstream was closed"))
+        if self._response is None or self._response.head_complete:
+            self._fail(ResponseTruncated("The connection to the upstream was closed"))
+        else:
+            self._fail(ConnectionTerminated())
 
     def _closed(self) -> None:
         if self._response is not None and self._response.pump is not None:

@@ -34,9 +34,10 @@ class _Waiter:
         self.granted = threading.Event()
         self.connection: Connection | None = None
 
-    def grant(self, connection: Connection | None) -> None:
+    def grant(self, connection: Connection | None) -> bool:
         self.connection = connection
         self.granted.set()
+        return True
 
 
 class Pool:
@@ -92,7 +93,7 @@ class Pool:
     def _withdraw(self, origin: Origin, waiter: _Waiter) -> None:
         """Stops waiting, and gives back what was granted at the last moment."""
         with self._lock:
-            self._places.give_up(origin, waiter)
+            self._places.give_up(waiter)
             if waiter.connection is not None:
                 self._places.release(origin, waiter.connection)
             elif waiter.granted.is_set():
@@ -164,20 +165,16 @@ class ThreadsUpstream:
         self._pool = Pool(limits, egress)
         _upstreams.add(self)
 
-    def send(self, forward: Forward, caller: socket.socket | None = None) -> Response:
+    def send(self, forward: Forward) -> Response:
         """Sends a request; returns when its response's head has come.
-
-        Args:
-            forward: The request.
-            caller: The socket on which the caller waits, where the server shows it; else the body's own.
 
         Raises:
             ProxyError: There is no response.
             CallerLeft: Nobody waits for one any more.
         """
         body, origin, timeouts = forward.body, forward.origin, forward.timeouts
-        if caller is None and body is not None:
-            caller = body.caller
+        # While it waits, the engine looks whether the caller is still there.
+        caller = forward.handle.caller
         first, last = _begin_body(body, again=forward.again, keep=forward.keep)
         pool, tls = self._pool, self._tls(origin)
         connection, reused = pool.acquire(origin, timeouts, tls)

@@ -82,7 +82,8 @@ def request(
     if body is not None and changes.get("chunked", True):
         fields.append((b"transfer-encoding", b"chunked"))
     usual = {"keep": False, "again": False, "retry": method != b"POST", "timeouts": Timeouts(), "chunked": bool(body)}
-    values = {"origin": origin, "target": target, "fields": fields, "body": body, "handle": body, **usual, **changes}
+    handle = FakeBody() if body is None else body
+    values = {"origin": origin, "target": target, "fields": fields, "body": body, "handle": handle, **usual, **changes}
     return Forward(method=method, **values)
 
 

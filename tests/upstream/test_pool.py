@@ -39,8 +39,9 @@ class Waiter:
         self.origin = origin
         self.granted: list[Connection | None] = []
 
-    def grant(self, connection: Connection | None) -> None:
+    def grant(self, connection: Connection | None) -> bool:
         self.granted.append(connection)
+        return True
 
 
 def places(per_origin: int = 100, total: int = 100) -> Places[Connection]:
@@ -165,7 +166,7 @@ class TestWaiting:
         opened(pool, A)
         other, first, second = waiting(pool, B, A, A)
         pool.free(A)
-        pool.give_up(A, first)
+        pool.give_up(first)
         pool.free(B)
         assert granted(other, first, second) == [[None], [], [None]]
 
@@ -184,8 +185,8 @@ class TestWaiting:
         pool = places(**limits)
         connection = opened(pool, A)
         first, second = waiting(pool, A, A)
-        pool.give_up(A, first)
-        pool.give_up(A, first)
+        pool.give_up(first)
+        pool.give_up(first)
         pool.release(A, connection)
         assert granted(first, second) == [[], [connection]]
 
@@ -265,7 +266,7 @@ class Pooling(RuleBasedStateMachine):
     def give_up(self, data: st.DataObject) -> None:
         """Someone does not want to wait any longer."""
         asker = self.pick(data, self.queue)
-        self.pool.give_up(asker.origin, asker)
+        self.pool.give_up(asker)
 
     @precondition(lambda self: self.queue)
     @rule(data=st.data())
@@ -304,7 +305,6 @@ class Pooling(RuleBasedStateMachine):
         assert not self.queue
         assert (self.pool._count, self.pool._taken, self.pool._stacks) == (0, {}, {})
         assert not self.pool._waiting
-        assert not self.pool._starved
 
 
 class OwnedConnection(Connection):
@@ -328,12 +328,14 @@ class Asker(Waiter):
         self.machine = machine
         self.wants = True
 
-    def grant(self, connection: Connection | None) -> None:
+    def grant(self, connection: Connection | None) -> bool:
         machine = self.machine
         for earlier in machine.queue[: machine.queue.index(self)]:
             assert earlier.origin != self.origin
             assert machine.taken(earlier.origin) == machine.per_origin
         machine.queue.remove(self)
+        if not self.wants:
+            return False
         if connection is None:
             machine.opening.append(self.origin)
         else:
@@ -341,17 +343,7 @@ class Asker(Waiter):
             assert connection.origin == self.origin
             machine.idle.remove(connection)
             machine.busy.append(connection)
-        if not self.wants:
-            self.hand_on(connection)
-
-    def hand_on(self, connection: Connection | None) -> None:
-        """Gives back what was granted too late."""
-        if connection is None:
-            self.machine.opening.remove(self.origin)
-            self.machine.pool.free(self.origin)
-        else:
-            self.machine.busy.remove(connection)
-            self.machine.give_back(connection)
+        return True
 
 
 TestPooling = Pooling.TestCase

@@ -371,8 +371,10 @@ class TestCaller:
             if exchange.wait_closed(WAIT):
                 closed.set()
 
+        handle = FakeBody()
+        handle.caller = ours
         with pytest.raises(CallerLeft):
-            read_all(engine.send(request(upstream), ours))
+            read_all(engine.send(request(upstream, handle=handle)))
         assert closed.wait(WAIT)
 
     def test_pipelines(
