@@ -16,6 +16,7 @@ from proxy_middleware._target import Origin, path_allowed, resolve_target
 from proxy_middleware.errors import (
     AccessDenied,
     CredentialUnavailable,
+    InternalError,
     InvalidRequest,
     MethodRefused,
     NotAuthenticated,
@@ -38,6 +39,8 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 _USUAL_METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 # What a method restriction would be worth nothing with: fields that make frameworks act on another method.
 _METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+# The same for paths: what IIS, Symfony and Laminas take for the path.
+_PATH_OVERRIDES = frozenset({b"x-original-url", b"x-rewrite-url"})
 # Seconds of remaining life below which a credential is refreshed before it is used.
 EXPIRY_MARGIN = 30.0
 
@@ -209,6 +212,8 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     request.caller = yield _make(Authenticate, (request,))
     if request.caller is None:
         raise NotAuthenticated
+    if hasattr(request.caller, "__await__"):
+        raise InternalError  # A coroutine that nobody awaited says nothing about the caller.
     connection: Connection = yield _make(Resolve, (request,))
     origin, target = _resolve(request, connection)
 
@@ -361,6 +366,8 @@ def _compose(connection: Connection, found: RequestFields, origin: Origin, brows
     fields = [host, *found.kept]
     if connection.methods is not None:
         fields = [field for field in fields if canonical(field[0]) not in _METHOD_OVERRIDES]
+    if connection.globs is not None or connection.base.path:
+        fields = [field for field in fields if canonical(field[0]) not in _PATH_OVERRIDES]
     if found.cookies and browser.forward_cookies:
         fields += [(b"cookie", value) for value in found.cookies]
     if connection.added:

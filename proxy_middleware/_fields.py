@@ -245,7 +245,8 @@ def _judge(found: ResponseFields, action: int, field: Field, withhold: bool, cac
     name, value = field
     if action == CACHE:
         lower = value.lower()
-        found.shared_cache |= b"public" in lower or b"s-maxage" in lower
+        # RFC 9111 section 3.5: what lets shared caches store the answer to a request with Authorization.
+        found.shared_cache |= b"public" in lower or b"s-maxage" in lower or b"must-revalidate" in lower
     elif action == CDN:
         found.shared_cache = True
         if cache_guard:

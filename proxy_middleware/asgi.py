@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from time import monotonic
 from typing import Any, Unpack
 
 import anyio
@@ -104,13 +105,16 @@ class ASGIProxyMiddleware:
             patrol = self._patrol = _Patrol(task.get_loop())
         body = _WatchedBody(receive, rules.limits.request_body, rules.replay)
         body.task = task
+        body.patience = rules.timeouts.idle
         patrol.enter(body)
         try:
             await self._serve(self._perform, request, body, send)
         except asyncio.CancelledError:
             # As asyncio.timeout does it: a cancellation that is not only ours goes on.
-            if not body.left or task.uncancel():
+            if not (body.left or body.stalled) or task.uncancel():
                 raise
+            if body.stalled:
+                raise ResponseTruncated("The caller took nothing of the response for too long") from None
         finally:
             patrol.leave(body)
             body.close()
@@ -195,10 +199,13 @@ async def _stream(send: Send, response: Any, body: RequestBody) -> None:
     try:
         while True:
             data = await response.read()
-            body.answered = response.at_end
-            await send({"type": "http.response.body", "body": data, "more_body": not body.answered})
-            if body.answered:
+            if response.at_end:
+                body.answered = True
+                await send({"type": "http.response.body", "body": data, "more_body": False})
                 return
+            body.sending_since = monotonic()
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+            body.sending_since = None
             # A download would flow on for nobody until the patrol comes by.
             body.watch()
     except ProxyError as error:
@@ -215,7 +222,9 @@ class _WatchedBody(RequestBody):
     """A request's body, and behind it its caller, who may leave. ASGI's `send` never tells of that; only `receive`."""
 
     task: "asyncio.Task[Any]"
+    patience: float | None = None
     left = False
+    stalled = False
     _watcher: "asyncio.Task[None] | None" = None
 
     def watch(self) -> None:
@@ -233,6 +242,15 @@ class _WatchedBody(RequestBody):
         # A server may report its caller as gone while the last of the answer is on its way.
         if not self.answered:
             self.left = True
+            self.task.cancel()
+
+    def check(self) -> None:
+        """A caller that takes nothing of its response for too long keeps an upstream connection from all others."""
+        since = self.sending_since
+        if since is None or self.patience is None or self.left or self.stalled:
+            return
+        if monotonic() - since > self.patience:
+            self.stalled = True
             self.task.cancel()
 
     def close(self) -> None:
@@ -263,8 +281,8 @@ class _Patrol:
     def _look(self) -> None:
         for body in self._seen:
             body.watch()
-        # Those whose bodies are still coming are looked at again.
-        self._seen = {body for body in self._seen if not body.ended} | self._new
+            body.check()
+        self._seen |= self._new
         self._new = set()
         self._timer = self.loop.call_later(PATROL, self._look) if self._seen else None
 

@@ -25,12 +25,14 @@ class RequestBody:
         at_end: Whether everything has been read.
         ended: Whether everything has come.
         answered: Whether the last of the response is on its way.
+        sending_since: Since when the server has been taking a piece of the response, by the monotonic clock.
     """
 
     # Defaults stand in the class, so that making one per request costs little.
     at_end = False
     ended = False
     answered = False
+    sending_since: float | None = None
     _length: int | None = None
     _size = 0
     _spool: Spool | None = None

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -18,6 +17,7 @@ from proxy_middleware.models import EgressPolicy, Limits, Timeouts
 from proxy_middleware.upstream.asyncio_connection import READ_SIZE, Connection, Response
 from proxy_middleware.upstream.dial import connect_error, default_ssl_context
 from proxy_middleware.upstream.egress import AddrInfo, dialable
+from proxy_middleware.upstream.lookup import Lookups, literal
 from proxy_middleware.upstream.pool import Places
 
 
@@ -46,6 +46,7 @@ class Pool:
         self._limits = limits
         self._egress = egress
         self._places: Places[Connection] = Places(limits)
+        self._lookups = Lookups()
         self._open: set[Connection] = set()
         self._closed = False
         self._buffer = memoryview(bytearray(READ_SIZE))
@@ -53,7 +54,7 @@ class Pool:
     def reuse(self, origin: Origin) -> Connection | None:
         """The idle connection used last, if it is alive as far as is known."""
         connection = self._places.reuse(origin)
-        if connection is None or connection.alive:
+        if connection is None or connection.usable():
             return connection
         connection.discard()
         self._places.free(origin)
@@ -67,8 +68,9 @@ class Pool:
             ProxyError: A new connection could not be opened.
         """
         while connection := self.reuse(origin) or await self._place(origin, timeouts.pool):
-            if connection.alive:
+            if connection.usable():
                 return connection, True
+            connection.close()
         return await self._fill(origin, timeouts), False
 
     async def replace(self, origin: Origin, timeouts: Timeouts) -> Connection:
@@ -115,10 +117,10 @@ class Pool:
         return connection
 
     async def _look_up(self, origin: Origin) -> Sequence[AddrInfo]:
-        try:
-            return socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except socket.gaierror:  # A name, not an IP literal.
-            return await self.loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        found = literal(origin)
+        if found is None:
+            found = await asyncio.wrap_future(self._lookups.submit(origin))
+        return found
 
     async def _place(self, origin: Origin, timeout: float | None) -> Connection | None:
         """A connection to reuse, or, with None, a place for a new one."""

@@ -5,6 +5,7 @@ coming from the caller has a task, and a connection has one timer, which looks a
 """
 
 import asyncio
+import select
 import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -233,11 +234,18 @@ class Connection(asyncio.BufferedProtocol):
         """Whether it can still be used, as far as is known."""
         return not self._transport.is_closing()
 
+    def usable(self) -> bool:
+        """Whether an idle connection is alive and has kept silent: what came before a request is no answer to it."""
+        return not self._transport.is_closing() and not self._poll.poll(0)
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not derived from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        # The loop may not have seen yet what has arrived.
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer

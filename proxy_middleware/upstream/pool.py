@@ -4,6 +4,9 @@ Idle connections are reused last in, first out, so that those not needed grow ol
 first is served first, of those whom the place helps.
 """
 
+from collections import OrderedDict
+from itertools import count, islice
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from proxy_middleware._target import Origin
@@ -38,7 +41,9 @@ class Places(Generic[C]):
         self._count = 0
         self._stacks: dict[Origin, list[C]] = {}
         self._idle: dict[C, Origin] = {}  # In the order in which they became idle.
-        self._waiting: dict[Waiter[C], Origin] = {}  # In the order in which they came.
+        self._waiting: dict[Origin, OrderedDict[Waiter[C], int]] = {}  # With tickets, in the order in which they came.
+        self._wanted: dict[Waiter[C], Origin] = {}
+        self._tickets = count()
 
     def reuse(self, origin: Origin) -> C | None:
         """The idle connection used last, if there is one."""
@@ -60,21 +65,27 @@ class Places(Generic[C]):
 
     def wait(self, origin: Origin, waiter: Waiter[C]) -> None:
         """Queues a waiter, after `reserve` refused."""
-        self._waiting[waiter] = origin
+        self._waiting.setdefault(origin, OrderedDict())[waiter] = next(self._tickets)
+        self._wanted[waiter] = origin
 
     def give_up(self, waiter: Waiter[C]) -> None:
         """Takes a waiter out of the queue, if it is still there."""
-        self._waiting.pop(waiter, None)
+        origin = self._wanted.pop(waiter, None)
+        if origin is not None:
+            queue = self._waiting[origin]
+            del queue[waiter]
+            if not queue:
+                del self._waiting[origin]
 
     def release(self, origin: Origin, connection: C) -> None:
         """The connection can be used again: by who waits for it, or it is idle."""
-        while (first := self._first(origin)) is not None:
-            if self._waiting[first] != origin:
+        while self._waiting and (first := self._first(origin, self._count >= self._total)) is not None:
+            if self._wanted[first] != origin:
                 # It was first, and needs the place for another origin.
                 connection.discard()
                 self.free(origin)
                 return
-            del self._waiting[first]
+            self.give_up(first)
             if first.grant(connection):
                 return
         self._stacks.setdefault(origin, []).append(connection)
@@ -88,9 +99,11 @@ class Places(Generic[C]):
 
     def free(self, origin: Origin) -> None:
         """A place is free: its connection has closed, or could not be opened."""
+        full = self._count >= self._total
         self._leave(origin)
-        while (first := self._first(origin)) is not None:
-            wanted = self._waiting.pop(first)
+        while self._waiting and (first := self._first(origin, full)) is not None:
+            wanted = self._wanted[first]
+            self.give_up(first)
             self._take(wanted)
             if first.grant(None):
                 return
@@ -100,12 +113,15 @@ class Places(Generic[C]):
         """All idle connections."""
         return list(self._idle)
 
-    def _first(self, origin: Origin) -> Waiter[C] | None:
-        """Who came first, of those whom a place of this origin would help."""
-        for waiter, wanted in self._waiting.items():
-            if wanted == origin or self._taken.get(wanted, 0) < self._per_origin:
-                return waiter
-        return None
+    def _first(self, origin: Origin, full: bool) -> Waiter[C] | None:
+        """Who came first, of those whom a place of this origin would help: others only where the total is full."""
+        tickets = [
+            (ticket, waiter)
+            for wanted in (list(self._waiting) if full else [origin])
+            if wanted == origin or self._taken.get(wanted, 0) < self._per_origin
+            for waiter, ticket in islice(self._waiting.get(wanted, {}).items(), 1)
+        ]
+        return min(tickets, key=itemgetter(0))[1] if tickets else None
 
     def _take(self, origin: Origin) -> None:
         self._taken[origin] = self._taken.get(origin, 0) + 1

@@ -9,7 +9,6 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
@@ -20,11 +19,9 @@ from proxy_middleware.errors import ConnectionTerminated, PoolExhausted
 from proxy_middleware.models import EgressPolicy, Limits, Timeouts
 from proxy_middleware.upstream.dial import connect_error, default_ssl_context
 from proxy_middleware.upstream.egress import AddrInfo, dialable
+from proxy_middleware.upstream.lookup import Lookups, literal
 from proxy_middleware.upstream.pool import Places
 from proxy_middleware.upstream.threads_connection import Connection, Response
-
-# Name look-ups at a time: as many threads hang at the most when name servers do.
-LOOKUPS = 32
 
 
 class _Waiter:
@@ -225,7 +222,7 @@ class _Dialler:
 
     def __init__(self, egress: EgressPolicy) -> None:
         self._egress = egress
-        self._lookups = threading.BoundedSemaphore(LOOKUPS)
+        self._lookups = Lookups()
 
     def dial(self, origin: Origin, timeout: float | None, tls: ssl.SSLContext | None) -> socket.socket:
         """A connected socket that does not block."""
@@ -242,26 +239,14 @@ class _Dialler:
         return sock
 
     def _look_up(self, origin: Origin, deadline: float | None) -> Sequence[AddrInfo]:
-        with suppress(socket.gaierror):  # A name, not an IP literal.
-            return _addresses(origin, socket.AI_NUMERICHOST)
-        if not self._lookups.acquire(timeout=_left(deadline)):
-            raise TimeoutError
-        found: Future[Sequence[AddrInfo]] = Future()
-        # getaddrinfo knows no time-out. A daemon, because a process that ends should not wait for it either.
-        threading.Thread(target=self._resolve, args=(origin, found), name="proxy-lookup", daemon=True).start()
-        return found.result(_left(deadline))
-
-    def _resolve(self, origin: Origin, found: "Future[Sequence[AddrInfo]]") -> None:
+        found = literal(origin)
+        if found is not None:
+            return found
+        later = self._lookups.submit(origin)
         try:
-            found.set_result(_addresses(origin))
-        except Exception as error:
-            found.set_exception(error)
+            return later.result(_left(deadline))
         finally:
-            self._lookups.release()
-
-
-def _addresses(origin: Origin, flags: int = 0) -> Sequence[AddrInfo]:
-    return socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags)
+            later.cancel()
 
 
 def _connect(addresses: list[AddrInfo], deadline: float | None) -> socket.socket:

@@ -109,7 +109,7 @@ class TestPool:
             others = []
             for number in range(5):
                 others.append(threads.submit(engine.send, request(upstream, target=b"/%d" % number)))
-                until(lambda: len(engine._pool._places._waiting) == len(others))
+                until(lambda: len(engine._pool._places._wanted) == len(others))
             finish.set()
             assert {future.result(WAIT).status for future in (first, *others)} == {200}
         assert [each.target for each in upstream.requests] == [b"/held", *(b"/%d" % number for number in range(5))]
