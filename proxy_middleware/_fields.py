@@ -197,7 +197,14 @@ def connection_options(value: bytes) -> set[bytes]:
 
 
 class ResponseFields:
-    """What a pass over the upstream's fields found: `kept` goes to the caller; the rest is said of it."""
+    """What a pass over the upstream's fields found: `kept` goes to the caller; the rest is said of it.
+
+    Attributes:
+        kept: The fields that go to the caller, in order.
+        has_length: Whether a Content-Length is among them.
+        invalid: Whether a name is malformed. Values are for whoever parsed them to check.
+        shared_cache: Whether shared caches might store the response.
+    """
 
     kept: list[Field]
     has_length = False
@@ -236,7 +243,6 @@ def read_response(fields: Sequence[Field], *, bodiless: bool, withhold: bool, ca
         found.kept = [field for field in kept if canonical(field[0]) not in nominated]
     if found.shared_cache and cache_guard:
         found.kept.append((b"cdn-cache-control", b"no-store"))
-    found.invalid |= not clean_values(fields)
     return found
 
 

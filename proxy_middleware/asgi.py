@@ -100,11 +100,12 @@ class ASGIProxyMiddleware:
         if task is None:
             await self._respond_elsewhere(request, RequestBody(receive, rules.limits.request_body, rules.replay), send)
             return
+        loop = task.get_loop()
         patrol = self._patrol
-        if patrol is None or patrol.loop is not task.get_loop():
-            patrol = self._patrol = _Patrol(task.get_loop())
+        if patrol is None or patrol.loop is not loop:
+            patrol = self._patrol = _Patrol(loop)
         body = _WatchedBody(receive, rules.limits.request_body, rules.replay)
-        body.task = task
+        body.task, body.loop = task, loop
         body.patience = rules.timeouts.idle
         patrol.enter(body)
         try:

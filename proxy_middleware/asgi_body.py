@@ -25,6 +25,7 @@ class RequestBody:
         at_end: Whether everything has been read.
         ended: Whether everything has come.
         answered: Whether the last of the response is on its way.
+        loop: The running event loop, where it is asyncio's.
         sending_since: Since when the server has been taking a piece of the response, by the monotonic clock.
     """
 
@@ -33,6 +34,7 @@ class RequestBody:
     ended = False
     answered = False
     sending_since: float | None = None
+    loop: asyncio.AbstractEventLoop | None = None
     _length: int | None = None
     _size = 0
     _spool: Spool | None = None

@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -147,6 +147,23 @@ def test_plugins_that_return_nonsense(seam: str, colour: str) -> None:
     """A plugin that returns what it should not is an internal error."""
     with pytest.raises(InternalError):
         App().plug(seam, lambda *args: None).run(colour)
+
+
+class Later:
+    """An awaitable that does not complain if nobody awaits it."""
+
+    def __await__(self) -> Generator[Any, Any, str]:
+        yield from ()
+        return "mallory"
+
+
+@every_colour
+def test_caller_that_nobody_awaited(colour: str) -> None:
+    """An authenticator's result that has still to be awaited says nothing about the caller: nothing is sent."""
+    app = App(authenticate=asynchronous(lambda request: Later()))
+    with pytest.raises(InternalError):
+        app.run(colour)
+    assert app.sent == []
 
 
 @every_colour

@@ -86,12 +86,11 @@ def test_malformed_names(name: bytes) -> None:
 
 @pytest.mark.parametrize("byte", [*range(9), *range(10, 0x20), 0x7F])
 def test_control_characters_in_values(byte: int) -> None:
-    """A control character in any value, even of a dropped field, is a 400, or an invalid response."""
+    """A control character in any value, even of a dropped field, is a 400."""
     value = b"a" + bytes([byte])
     for name in (b"x-a", b"cookie", b"x-real-ip", b"origin"):
         with pytest.raises(InvalidRequest):
             read_request([(name, value)])
-    assert read_response([(b"x-a", value)], bodiless=False, withhold=False, cache_guard=True).invalid
 
 
 def test_values_may_hold_tabs_and_high_bytes() -> None:
@@ -341,7 +340,9 @@ def test_origin_wide_fields_are_withheld_from_browsers(name: str) -> None:
     assert relayed(*fields) == fields
 
 
-@pytest.mark.parametrize("value", [b"public", b"Public, max-age=60", b"max-age=0, s-maxage=10", b"S-MaxAge=1"])
+@pytest.mark.parametrize(
+    "value", [b"public", b"Public, max-age=60", b"max-age=0, s-maxage=10", b"S-MaxAge=1", b"max-age=0, Must-Revalidate"]
+)
 def test_shared_caches_are_told_not_to_store(value: bytes) -> None:
     """What shared caches may store gets CDN-Cache-Control: no-store, and keeps its own Cache-Control."""
     field = (b"Cache-Control", value)
@@ -383,8 +384,7 @@ def test_our_mark_cannot_be_forged(value: bytes, kept: bytes | None) -> None:
 def test_relayed_fields_are_the_upstreams_in_order(fields: list[Field], bodiless: bool, withhold: bool) -> None:
     """What is relayed is a subsequence of what came, free of framing but a length, or the response is invalid."""
     found = read_response(fields, bodiless=bodiless, withhold=withhold, cache_guard=True)
-    clean = clean_values(fields) and all(is_token(name) for name, _ in fields)
-    assert found.invalid is not clean
+    assert found.invalid is not all(is_token(name) for name, _ in fields)
     rest = iter(fields)
     assert all(field in rest for field in found.kept)
     assert {canonical(name) for name, _ in found.kept}.isdisjoint({b"transfer-encoding", b"connection"})

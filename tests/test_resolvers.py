@@ -1,5 +1,6 @@
 """`StaticResolver` and `StaticCredentials`."""
 
+import asyncio
 import time
 
 import pytest
@@ -15,6 +16,8 @@ from proxy_middleware import (
 )
 from proxy_middleware._drive import for_asgi
 from proxy_middleware.errors import CredentialUnavailable
+from tests.in_process import Call, proxy_to
+from tests.upstreams import ScriptedUpstream, response
 
 REQUEST = ProxyRequest("GET", "c", b"/", ())
 
@@ -148,3 +151,43 @@ def test_entries_are_checked() -> None:
     with pytest.raises(TypeError, match="'a'") as caught:
         StaticCredentials({"a": "s3cret"})  # type: ignore[dict-item]
     assert "s3cret" not in str(caught.value)
+
+
+class Renewing:
+    """A provider whose first token is rejected."""
+
+    def obtain(self, connection: Connection) -> Credential:
+        """The old token."""
+        return Credential.bearer("old")
+
+    def refresh(self, connection: Connection, rejected: Credential) -> Credential:
+        """The new token."""
+        return Credential.bearer("new")
+
+
+class Derived(StaticCredentials):
+    """A class of the application's own."""
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        StaticCredentials({"crm": Renewing()}),
+        StaticCredentials({"crm": StaticCredentials({"crm": Renewing()})}),
+        Derived({"crm": Renewing()}),
+        Derived({"crm": StaticCredentials({"crm": Derived({"crm": Renewing()})})}),
+    ],
+    ids=["plain", "nested", "derived", "both"],
+)
+def test_providers_among_the_entries_refresh(credentials: StaticCredentials, upstream: ScriptedUpstream) -> None:
+    """A provider is refreshed through however many StaticCredentials, and classes derived from it."""
+    upstream.answer(response(401), response(200))
+
+    async def main() -> list[int]:
+        proxy = proxy_to(upstream, credentials=credentials)
+        call = await Call().through(proxy)
+        await proxy.aclose()
+        return call.statuses
+
+    assert asyncio.run(main()) == [200]
+    assert [each.header(b"authorization") for each in upstream.requests] == [b"Bearer old", b"Bearer new"]

@@ -1,11 +1,18 @@
 """Bytes that are kept in memory, then on disk."""
 
+import threading
+import time
+from collections.abc import Callable
+from io import BytesIO, FileIO
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy_middleware import Replay
+from proxy_middleware import Replay, _spool
 from proxy_middleware._spool import Spool
+from tests.upstreams import WAIT
 
 PIECES = st.lists(st.binary(max_size=12), max_size=8)
 
@@ -88,3 +95,93 @@ def test_closed_spool_is_empty(content: bytes) -> None:
     spool.close()
     spool.close()
     assert spool.read(0) == b""
+
+
+# Two threads
+
+
+class SlowFile(BytesIO):
+    """A file on a slow disk: between seeking and what is done next there is time for another thread."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        position = super().seek(offset, whence)
+        time.sleep(0.003)
+        return position
+
+
+def test_two_threads_get_the_right_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread reads what is on the disk while the other adds to it: each byte is where it belongs."""
+    monkeypatch.setattr(_spool, "TemporaryFile", lambda **_: SlowFile())
+    spool, pieces = Spool(Replay(memory=0, disk=10_000)), [b"%d" % number * 100 for number in range(10)]
+    spool.add(pieces[0])
+
+    def add_the_rest() -> None:
+        for piece in pieces[1:]:
+            spool.add(piece)
+
+    adding = threading.Thread(target=add_the_rest)
+    adding.start()
+    while adding.is_alive():
+        seen = everything(spool, 100)
+        assert seen == b"".join(pieces)[: len(seen)]
+    adding.join()
+    assert everything(spool) == b"".join(pieces)
+    spool.close()
+
+
+def test_closing_beside_adding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing while another thread opens the file leaves nothing open."""
+    file, making, closed = BytesIO(), threading.Event(), threading.Event()
+
+    def make(**_: Any) -> BytesIO:
+        making.set()
+        closed.wait(0.1)  # In vain, if closing waits for its turn.
+        return file
+
+    monkeypatch.setattr(_spool, "TemporaryFile", make)
+    spool = Spool(Replay(memory=0, disk=100))
+    adding = threading.Thread(target=spool.add, args=(b"x",))
+    adding.start()
+    assert making.wait(WAIT)
+    spool.close()
+    closed.set()
+    adding.join()
+    assert file.closed
+
+
+# The disk
+
+
+class NearlyFull(BytesIO):
+    """A file on a disk that has room for one byte."""
+
+    def write(self, data: Any) -> int:
+        return super().write(data[:1])
+
+
+def full(**_: Any) -> FileIO:
+    """A file on a full disk."""
+    return FileIO("/dev/full", "w+")
+
+
+def nearly_full(**_: Any) -> BytesIO:
+    """A file on such a disk."""
+    return NearlyFull()
+
+
+def missing(**_: Any) -> BytesIO:
+    """No file, since there is no directory for it."""
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+
+@pytest.mark.parametrize("make", [full, nearly_full, missing])
+def test_full_disk(monkeypatch: pytest.MonkeyPatch, make: Callable[..., Any]) -> None:
+    """What does not fit on the disk cannot be read again; it is no error, and what comes later is not kept, either."""
+    monkeypatch.setattr(_spool, "TemporaryFile", make)
+    spool = Spool(Replay(memory=4, disk=100))
+    spool.add(b"1234")
+    assert not spool.overflown
+    for _ in range(2):
+        spool.add(b"56")
+        assert (spool.overflown, spool.size) == (True, 4)
+    spool.close()

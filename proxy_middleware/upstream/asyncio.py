@@ -185,7 +185,8 @@ class AsyncioUpstream:
         body, first, last = forward.body, b"", True
         if body is not None:
             first, last = await _begin_body(body, again=forward.again, keep=forward.keep)
-        pool = self._pool()
+        # The door knows the loop already; to ask for it costs a system call up to Python 3.11.
+        pool = self._pool(getattr(forward.handle, "loop", None) or asyncio.get_running_loop())
         connection = pool.reuse(forward.origin)
         if connection is None:
             connection, reused = await pool.acquire(forward.origin, forward.timeouts)
@@ -205,8 +206,7 @@ class AsyncioUpstream:
         response.retried = True
         return await response.arrive()
 
-    def _pool(self) -> Pool:
-        loop = asyncio.get_running_loop()
+    def _pool(self, loop: asyncio.AbstractEventLoop) -> Pool:
         # Read once: an event loop in another thread may put its own there at any time.
         pool = self._last
         if pool is None or pool.loop is not loop:

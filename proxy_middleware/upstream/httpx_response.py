@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from proxy_middleware._exchange import Forward
-from proxy_middleware._fields import Field
+from proxy_middleware._fields import Field, clean_values
 from proxy_middleware.errors import (
     ConnectFailed,
     ConnectionTerminated,
@@ -73,6 +73,8 @@ class _Answer:
         names = {name.lower() for name, _ in self.fields}
         if self.status < 200:
             return "The upstream sent an interim response that nobody asked for"
+        if not clean_values(self.fields):
+            return "The upstream sent a header field with a control character"
         if {b"content-length", b"transfer-encoding"} <= names:
             return "The upstream sent both Content-Length and Transfer-Encoding"
         return None

@@ -1,10 +1,14 @@
-"""Answers that take so long that somebody watches meanwhile whether the caller leaves."""
+"""Answers that take so long that somebody watches meanwhile whether the caller leaves; and callers that take none."""
 
 import pytest
 
-from tests.callers import open_call
+from proxy_middleware import Limits, Timeouts
+from tests.callers import call, open_call, request
+from tests.in_process import host, proxy_to
 from tests.integration.asking import SERVERS, asked
+from tests.integration.bulk import GIB, sending
 from tests.integration.conftest import ProxyServer
+from tests.servers import serve_asgi
 from tests.upstreams import Exchange, ScriptedUpstream
 
 # Longer than it takes until a watch is kept.
@@ -46,3 +50,20 @@ def test_connection_ends_after_a_slow_answer(
         answer = opened.read_rest()
         assert opened.closes_within(1)
     assert (answer.status, answer.body, answer.complete) == (200, b"hello world", True)
+
+
+def test_caller_that_takes_nothing(upstream: ScriptedUpstream) -> None:
+    """It makes room for the next one after `Timeouts.idle`, and what it takes later does not look whole."""
+    upstream.route(b"/large", sending(GIB, chunked=True))
+    proxy = proxy_to(upstream, limits=Limits(connections_per_origin=1), timeouts=Timeouts(idle=0.4, pool=8))
+    with (
+        serve_asgi(proxy.asgi(host)) as address,
+        open_call(address, request("GET", "/connections/crm/proxy/large")) as caller,
+    ):
+        upstream.wait_for_requests(1)
+        answer = call(address, request("GET", "/connections/crm/proxy/x"))
+        assert (answer.status, answer.body) == (200, b"ok")
+        assert upstream.connections == 2
+        count, complete = caller.discard()
+    assert 0 < count < GIB
+    assert not complete

@@ -79,7 +79,7 @@ class FakeBody(blocking.FakeBody):
 
 def pool_of(engine: AsyncioUpstream) -> Pool:
     """The engine's pool for the running event loop."""
-    return engine._pool()
+    return engine._pool(asyncio.get_running_loop())
 
 
 def taken(pool: Pool) -> int:

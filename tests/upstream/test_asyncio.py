@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import select
 import socket
 import threading
 import weakref
@@ -148,6 +149,18 @@ class TestPool:
         await until(lambda: not taken(pool_of(engine)))
         answer = await engine.send(request(upstream, b"POST"))
         assert (await read_all(answer), answer.retried) == (b"ok", False)
+        assert upstream.connections == 2
+
+    async def test_idle_connection_stirs_unseen(self, engine: AsyncioUpstream, upstream: ScriptedUpstream) -> None:
+        """Nor is it while the loop, which was busy, has not seen yet what has arrived."""
+        go = threading.Event()
+        poison = sending(response(body=b"poison"))
+        upstream.route(b"/first", doing(sending(response()), waiting(go), poison))
+        await engine.send(request(upstream, target=b"/first"))
+        (connection,) = pool_of(engine)._places.idle()
+        go.set()
+        assert select.select([connection._transport.get_extra_info("socket")], [], [], WAIT)[0]
+        assert await read_all(await engine.send(request(upstream, b"POST"))) == b"ok"
         assert upstream.connections == 2
 
 

@@ -15,6 +15,7 @@ from proxy_middleware.errors import (
     ProtocolViolation,
     ResponseTruncated,
 )
+from proxy_middleware.models import Timeouts
 from proxy_middleware.upstream.asyncio import AsyncioUpstream
 from tests.upstream.blocking import BIG, PIECE, UNFINISHED, doing, never, request, sending, waiting
 from tests.upstream.nonblocking import LOOPS, FakeBody, MakeEngine, making_engines, pool_of, read_all, taken, until
@@ -268,6 +269,19 @@ class TestDuplex:
             assert (answer.status, await read_all(answer), body.at_end) == (413, b"too large", False)
             await answer.aclose()
             assert not body.reading
+        assert upstream.connections == 2
+
+    async def test_early_answer_to_a_body_in_one_piece(
+        self, engine: AsyncioUpstream, upstream: ScriptedUpstream
+    ) -> None:
+        """Nor is it where the caller's body has been read, but is not sent yet: the next request would be behind it."""
+        read = threading.Event()
+        upstream.route(b"/big", doing(sending(response(413)), waiting(read)))
+        body = FakeBody(b"x" * 20_000_000)
+        answer = await engine.send(request(upstream, b"POST", b"/big", body))
+        assert (answer.status, body.at_end) == (413, True)
+        answer = await engine.send(request(upstream, b"POST", timeouts=Timeouts(head=1)))
+        assert await read_all(answer) == b"ok"
         assert upstream.connections == 2
 
     async def test_early_answer_until_close(self, engine: AsyncioUpstream, upstream: ScriptedUpstream) -> None:

@@ -1,5 +1,7 @@
 """The book-keeping of connections: limits, reuse, fairness, and that nobody who waits is forgotten."""
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -189,6 +191,43 @@ class TestWaiting:
         pool.give_up(first)
         pool.release(A, connection)
         assert granted(first, second) == [[], [connection]]
+
+
+def steps_beside(waiters: int, happening: Callable[[Places[Connection], Connection], None]) -> int:
+    """How many lines run when this happens to a connection of B, while so many wait for the full origin A."""
+    pool, steps = places(per_origin=1, total=2), 0
+    opened(pool, A)
+    connection = opened(pool, B)
+    waiting(pool, *[A] * waiters)
+    (last,) = waiting(pool, C)
+
+    def count(frame: object, event: str, _: object) -> Any:
+        nonlocal steps
+        steps += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        happening(pool, connection)
+    finally:
+        sys.settrace(before)
+    assert last.granted == [None]
+    return steps
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [
+        lambda pool, connection: pool.release(B, connection),
+        lambda pool, connection: pool.forget(B, connection),
+        lambda pool, connection: [pool.give_up(next(iter(pool._wanted))), pool.free(B)],
+    ],
+    ids=["release", "forget", "give up"],
+)
+def test_others_crowd_costs_nothing(happening: Callable[[Places[Connection], Connection], None]) -> None:
+    """Nobody waits longer because many wait for another origin, which is full."""
+    assert steps_beside(5000, happening) == steps_beside(100, happening) > 0
 
 
 class Pooling(RuleBasedStateMachine):
