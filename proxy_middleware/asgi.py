@@ -128,8 +128,7 @@ class ASGIProxyMiddleware:
             async def watch() -> None:
                 while not body.ended:  # noqa: ASYNC110 -- the body is read without an event to wait for
                     await anyio.sleep(PATROL)
-                await body.wait_left()
-                if not body.answered:
+                if await body.wait_left() and not body.answered:
                     group.cancel_scope.cancel()
 
             group.start_soon(watch)
@@ -235,13 +234,14 @@ class _WatchedBody(RequestBody):
             self._watcher = self.task.get_loop().create_task(self._wait())
 
     async def _wait(self) -> None:
+        left = True
         try:
-            await self.wait_left()
+            left = await self.wait_left()
         except Exception as error:
             # A server that cannot say whether its caller is there has none to answer.
             _logger.warning("receive failed with %s while the caller was watched", type(error).__name__)
         # A server may report its caller as gone while the last of the answer is on its way.
-        if not self.answered:
+        if left and not self.answered:
             self.left = True
             self.task.cancel()
 

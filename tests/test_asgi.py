@@ -82,7 +82,7 @@ async def test_caller_that_takes_nothing(upstream: ScriptedUpstream) -> None:
             raise
 
     upstream.script(flowing)
-    limits, timeouts = Limits(connections_per_origin=1), Timeouts(idle=0.3)
+    limits, timeouts = Limits(connections_per_origin=1), Timeouts(idle=0.5)
     async with open_proxy(upstream, limits=limits, timeouts=timeouts) as proxy:
         stalled = StalledCall()
         with pytest.raises(ResponseTruncated):

@@ -102,3 +102,19 @@ async def test_replay_beside_a_pull() -> None:
     server.hand_over(PIECES[2], more=False)
     assert await asyncio.wait_for(replaying, WAIT) == b"".join(PIECES)
     body.close()
+
+
+@pytest.mark.parametrize(("messages", "left"), [(0, True), (2, True), (1000, False)])
+async def test_watching_for_the_caller_ends(messages: int, left: bool) -> None:
+    """The caller's leaving is noticed behind a stray message; a `receive` that never waits cannot keep the loop busy."""
+    asked = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        return {"type": "http.request" if asked <= messages else "http.disconnect"}
+
+    body = RequestBody(receive, None, Replay())
+    body.expect(0)
+    assert await body.wait_left() is left
+    assert asked <= 3

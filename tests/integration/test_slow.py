@@ -55,7 +55,7 @@ def test_connection_ends_after_a_slow_answer(
 def test_caller_that_takes_nothing(upstream: ScriptedUpstream) -> None:
     """It makes room for the next one after `Timeouts.idle`, and what it takes later does not look whole."""
     upstream.route(b"/large", sending(GIB, chunked=True))
-    proxy = proxy_to(upstream, limits=Limits(connections_per_origin=1), timeouts=Timeouts(idle=0.4, pool=8))
+    proxy = proxy_to(upstream, limits=Limits(connections_per_origin=1), timeouts=Timeouts(idle=0.5, pool=8))
     with (
         serve_asgi(proxy.asgi(host)) as address,
         open_call(address, request("GET", "/connections/crm/proxy/large")) as caller,
