@@ -166,8 +166,8 @@ class RequestBody:
         """The response turns out to stream: from now on somebody should notice when the caller leaves."""
 
     async def wait_left(self) -> bool:
-        """Returns True when the caller has left, and False where `receive` cannot tell; only once the body has ended."""
-        # A body that ended by its length, or that never was, may still have an empty message to come. Whoever goes on
+        """Returns True when the caller has left, False where `receive` cannot tell; only once the body has ended."""
+        # A body that ended by its length, or never was, may still have an empty message to come. Whoever goes on
         # giving messages at once (middleware that replays a body does) would keep the event loop busy for ever.
         for _ in range(3):
             if (await self._receive())["type"] == "http.disconnect":

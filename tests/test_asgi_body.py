@@ -106,7 +106,7 @@ async def test_replay_beside_a_pull() -> None:
 
 @pytest.mark.parametrize(("messages", "left"), [(0, True), (2, True), (1000, False)])
 async def test_watching_for_the_caller_ends(messages: int, left: bool) -> None:
-    """The caller's leaving is noticed behind a stray message; a `receive` that never waits cannot keep the loop busy."""
+    """Leaving is noticed behind a stray message; a `receive` that never waits cannot keep the loop busy."""
     asked = 0
 
     async def receive() -> dict[str, Any]:
