@@ -125,13 +125,15 @@ class RequestBody:
             position += len(data)
             self._position = None if self.ended and position == spool.size and not spool.overflown else position
             return data
-        # What was kept has been read; what came meanwhile and was kept, too, has been read with it.
-        self._position = None
-        if self._pending is not None and self._pending.done() and not self._pending.exception():
-            data, kept = self._pending.result()
+        if self._pending is not None:
+            data, kept = await asyncio.shield(self._pending)
             self._pending = None
-            if not kept:
-                return data
+            if kept:
+                # It is in the spool, where it may have been read before its pull was done.
+                return await self._read_again(position)
+            self._position = None
+            return data
+        self._position = None
         return b"" if self.ended else await self._next()
 
     async def _pull(self) -> tuple[bytes, bool]:

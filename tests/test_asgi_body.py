@@ -118,3 +118,34 @@ async def test_watching_for_the_caller_ends(messages: int, left: bool) -> None:
     body.expect(0)
     assert await body.wait_left() is left
     assert asked <= 3
+
+
+@pytest.mark.parametrize("last", [True, False])
+async def test_kept_piece_is_sent_once(monkeypatch: pytest.MonkeyPatch, last: bool) -> None:
+    """A piece that a replay has read from the spool before its pull was done is not sent again."""
+    server, added, go = Server(), asyncio.Event(), asyncio.Event()
+
+    async def late(function: Callable[..., Any], argument: Any) -> Any:
+        outcome = function(argument)
+        if function.__name__ == "add":
+            added.set()
+            await go.wait()
+        return outcome
+
+    body = RequestBody(server.receive, None, Replay(memory=70_000))
+    body.expect(None)
+    body.keep()
+    for piece in PIECES[:2]:
+        server.hand_over(piece)
+        await body.read()
+    monkeypatch.setattr(asgi_body, "_on_disk", late)
+    await abandoned(body)
+    server.hand_over(PIECES[2], more=not last)
+    await asyncio.wait_for(added.wait(), WAIT)
+    again = asyncio.create_task(replayed(body))
+    await asyncio.sleep(0)
+    go.set()
+    if not last:
+        server.hand_over(b"", more=False)
+    assert await asyncio.wait_for(again, WAIT) == b"".join(PIECES)
+    body.close()
