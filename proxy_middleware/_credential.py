@@ -13,6 +13,7 @@ _AUTHORIZATION = frozenset({b"authorization"})
 
 Pair = tuple[str | bytes, str | bytes]
 Signer = Callable[[UpstreamRequest], Iterable[Pair]]
+NeedsBody = bool | Callable[[UpstreamRequest], bool]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -23,19 +24,22 @@ class Credential:
 
     Attributes:
         expires_at: When it expires, in Unix seconds; None if that is not known. Not part of equality.
-        needs_body: A signer wants the whole body, so that it is collected before it is sent.
+        needs_body: Whether a signer wants the whole body, so that it is collected before it is sent.
     """
 
     expires_at: float | None = field(default=None, compare=False, kw_only=True)
-    needs_body: bool = field(default=False, kw_only=True)
+    needs_body: NeedsBody = field(default=False, kw_only=True)
     _fields: tuple[Field, ...] = field(default=(), kw_only=True)
     _query: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
     _cookies: tuple[tuple[bytes, bytes], ...] = field(default=(), kw_only=True)
     _signers: tuple[Signer, ...] = field(default=(), kw_only=True)
     names: frozenset[bytes] = field(init=False, compare=False)
+    plain: bool = field(init=False, compare=False)  # It is an Authorization field, and nothing else.
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", frozenset(canonical(name) for name, _ in self._fields))
+        names = frozenset(canonical(name) for name, _ in self._fields)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "plain", names == _AUTHORIZATION and not (self._query or self._cookies))
 
     @classmethod
     def bearer(cls, token: str, *, expires_at: float | None = None) -> "Credential":
@@ -77,7 +81,7 @@ class Credential:
             expires_at = min((c.expires_at for c in credentials if c.expires_at is not None), default=None)
         return cls(
             expires_at=expires_at,
-            needs_body=any(c.needs_body for c in credentials),
+            needs_body=_any_needs_body([c.needs_body for c in credentials if c.needs_body]),
             _fields=tuple(pair for c in credentials for pair in c._fields),
             _query=tuple(pair for c in credentials for pair in c._query),
             _cookies=tuple(pair for c in credentials for pair in c._cookies),
@@ -85,12 +89,13 @@ class Credential:
         )
 
     @classmethod
-    def signed(cls, sign: Signer, needs_body: bool = False, *, expires_at: float | None = None) -> "Credential":
+    def signed(cls, sign: Signer, needs_body: NeedsBody = False, *, expires_at: float | None = None) -> "Credential":
         """Fields that depend on the request. `sign` runs last, sees the final request, and must not block.
 
         Args:
             sign: Called with an `UpstreamRequest`; returns pairs of name and value, each replacing what has its name.
-            needs_body: Hand `sign` the whole body, which then may be no longer than the replay limits.
+            needs_body: Hand `sign` the whole body, which then may be no longer than the replay limits; or a function
+                that says so for one request, which it sees before the credential is on it, and without its body.
             expires_at: Unix seconds.
         """
         return cls(expires_at=expires_at, needs_body=needs_body, _signers=(sign,))
@@ -103,15 +108,22 @@ class Credential:
             target: The request target, so far.
             stripped: There is no Authorization among the fields.
         """
+        if stripped and self.plain:
+            return [*fields, *self._fields], target
         names = self.names
-        if not stripped or names != _AUTHORIZATION:
-            fields = [pair for pair in fields if canonical(pair[0]) not in names]
-        fields = [*fields, *self._fields]
+        fields = [pair for pair in fields if canonical(pair[0]) not in names]
+        fields += self._fields
         if self._query:
             target = _with_parameters(target, self._query)
         if self._cookies:
             fields = _with_cookies(fields, self._cookies)
         return fields, target
+
+    def wants_body(self, method: str, url: str, fields: list[Field]) -> bool:
+        """Whether a signer wants the whole body of this request."""
+        if callable(self.needs_body):
+            return bool(self.needs_body(UpstreamRequest(method, url, tuple(fields))))
+        return self.needs_body
 
     def sign(self, method: str, url: str, fields: list[Field], body: bytes | None) -> list[Field]:
         """Fields with those of the signers, each of which sees what the one before it added."""
@@ -136,6 +148,12 @@ class Credential:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Credential cannot be pickled")
+
+
+def _any_needs_body(needs: list[NeedsBody]) -> NeedsBody:
+    if len(needs) < 2:
+        return needs[0] if needs else False
+    return lambda request: any(need(request) if callable(need) else need for need in needs)
 
 
 def _secret_fields(pairs: Iterable[Pair]) -> tuple[Field, ...]:

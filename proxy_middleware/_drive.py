@@ -34,6 +34,9 @@ from proxy_middleware.protocols import Authenticator, ConnectionResolver, Creden
 
 _logger = logging.getLogger("proxy_middleware")
 
+# Bytes of a response's body that `is_rejected` may see.
+JUDGED = 64 * 1024
+
 Call = Callable[..., Any]
 Colour = Callable[[Call], Call]
 Perform = Mapping[type, Call]
@@ -179,6 +182,7 @@ class _Provider:
         self.obtain = colour(provider.obtain)
         self.refresh = colour(refresh) if refresh else None
         self.is_rejected = colour(is_rejected) if is_rejected else None
+        self.needs_body: Call | None = getattr(is_rejected, "needs_body", None)
 
     def obtained(self, credential: Credential) -> Obtained:
         return Obtained(credential, time.time(), self.refresh is not None, self.is_rejected is not None)
@@ -187,9 +191,10 @@ class _Provider:
 class _Providers:
     """Finds the provider of a connection, and calls it."""
 
-    def __init__(self, find: Find, colour: Colour) -> None:
+    def __init__(self, find: Find, colour: Colour, judge_body: Call) -> None:
         self._find = find
         self._colour = colour
+        self._judge_body = judge_body
         self._known: dict[int, _Provider | Obtained] = {}
 
     def obtain(self, connection: Connection) -> Any:
@@ -206,11 +211,14 @@ class _Providers:
             return provider.refresh(connection, rejected)
         raise RefreshFailed
 
-    def judge(self, connection: Connection, head: ResponseHead) -> Any:
+    def judge(self, connection: Connection, response: Any) -> Any:
         provider = self._of(connection)
-        if isinstance(provider, _Provider) and provider.is_rejected:
+        assert isinstance(provider, _Provider)
+        assert provider.is_rejected is not None
+        head = ResponseHead(response.status, response.fields)
+        if provider.needs_body is None or not provider.needs_body(head):
             return provider.is_rejected(connection, head)
-        return head.status == 401
+        return self._judge_body(provider.is_rejected, connection, response)
 
     def _of(self, connection: Connection) -> _Provider | Obtained:
         source = self._find(connection)
@@ -222,6 +230,34 @@ class _Providers:
         return known
 
 
+async def _ajudge_body(is_rejected: Call, connection: Connection, response: Any) -> bool:
+    """Judges a response by the start of its body, which stays where it is."""
+    pieces: list[bytes] = []
+    try:
+        while not response.at_end and sum(map(len, pieces)) < JUDGED:
+            pieces.append(await response.read())
+    except (ProxyError, ResponseTruncated):
+        pass  # Whoever reads on is told.
+    value = is_rejected(connection, _head_with(response, pieces))
+    return bool(await value if hasattr(value, "__await__") else value)
+
+
+def _judge_body(is_rejected: Call, connection: Connection, response: Any) -> Any:
+    pieces: list[bytes] = []
+    try:
+        while not response.at_end and sum(map(len, pieces)) < JUDGED:
+            pieces.append(response.read())
+    except (ProxyError, ResponseTruncated):
+        pass
+    return is_rejected(connection, _head_with(response, pieces))
+
+
+def _head_with(response: Any, pieces: list[bytes]) -> ResponseHead:
+    body = b"".join(pieces)
+    response.unread(body)
+    return ResponseHead(response.status, response.fields, body[:JUDGED])
+
+
 async def _obtained_later(provider: _Provider, value: Awaitable[Credential]) -> Obtained:
     credential: Any = value
     while hasattr(credential, "__await__"):
@@ -231,22 +267,20 @@ async def _obtained_later(provider: _Provider, value: Awaitable[Credential]) -> 
 
 def asgi_performers(plugins: Plugins, send: Call) -> Perform:
     """Who performs which step on an event loop; `send` is the upstream's, and gets all of a Forward."""
-    return _performers(plugins, send, for_asgi, _adiscard)
+    return _performers(plugins, send, for_asgi, _adiscard, _ajudge_body)
 
 
 def wsgi_performers(plugins: Plugins, send: Call) -> Perform:
     """Who performs which step in a thread."""
-    return _performers(plugins, send, lambda function: function, _discard)
+    return _performers(plugins, send, lambda function: function, _discard, _judge_body)
 
 
-def _performers(plugins: Plugins, send: Call, colour: Colour, discard: Call) -> Perform:
+def _performers(plugins: Plugins, send: Call, colour: Colour, discard: Call, judge_body: Call) -> Perform:
     """Each is called with what its step holds; `drive` and `adrive` await what is awaitable."""
-    authenticate = colour(plugins.authenticate)
-    resolve = colour(plugins.resolver.resolve)
-    providers = _Providers(plugins.find, colour)
+    providers = _Providers(plugins.find, colour, judge_body)
     return {
-        Authenticate: authenticate,
-        Resolve: lambda request: resolve(request.selector, request),
+        Authenticate: colour(plugins.authenticate),
+        Resolve: colour(plugins.resolver.resolve),
         Obtain: providers.obtain,
         Refresh: providers.refresh,
         Judge: providers.judge,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from proxy_middleware._browser import check_browser
 from proxy_middleware._credential import Credential
 from proxy_middleware._fields import Field, RequestFields, canonical, is_token, read_request, read_response
-from proxy_middleware._target import Origin, path_allowed, resolve_target
+from proxy_middleware._target import Origin, is_ordinary, path_allowed, resolve_target
 from proxy_middleware.errors import (
     AccessDenied,
     CredentialUnavailable,
@@ -30,7 +30,6 @@ from proxy_middleware.models import (
     Limits,
     ProxyRequest,
     Replay,
-    ResponseHead,
     Timeouts,
 )
 
@@ -78,6 +77,7 @@ class Authenticate(NamedTuple):
 class Resolve(NamedTuple):
     """Which connection is it? Answered with a Connection."""
 
+    selector: str
     request: ProxyRequest
 
 
@@ -104,10 +104,10 @@ class Refresh(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Does this response reject the credential? Answered with a bool."""
+    """Does this response reject the credential? Answered with a bool; the response stays whole."""
 
     connection: Connection
-    head: ResponseHead
+    response: Response
 
 
 class Probe(NamedTuple):
@@ -186,6 +186,7 @@ class Rules:
     replay: Replay
     cache_guard: bool
     max_status: int
+    lower_case: bool
 
 
 def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> Steps:
@@ -204,7 +205,7 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     found = read_request(request.fields)
     if found.chunked and version in ("1.0", "1"):
         raise InvalidRequest("HTTP/1.0 has no transfer codings")
-    withhold = check_browser(rules.browser, found, request.fields)
+    withhold = bool(found.browser or found.cookies) and check_browser(rules.browser, found, request.fields)
     http1 = version[:1] in ("0", "1")
     framed = found.chunked or found.length is not None or not http1
     body.expect(found.length if framed else 0)
@@ -214,7 +215,7 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
         raise NotAuthenticated
     if hasattr(request.caller, "__await__"):
         raise InternalError  # A coroutine that nobody awaited says nothing about the caller.
-    connection: Connection = yield _make(Resolve, (request,))
+    connection: Connection = yield _make(Resolve, (request.selector, request))
     origin, target = _resolve(request, connection)
 
     limit = rules.limits.request_body
@@ -229,23 +230,32 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
         credential = yield from _refresh_early(connection, credential, now, refreshes)
         refreshes = False  # Once per request.
 
-    draft = _Draft(method, origin, target, connection, found, chunked, body, rules)
-    if credential.needs_body and draft.body is not None:
-        draft.content = yield Collect(body, rules.replay.memory + rules.replay.disk)
-    response: Response = yield draft.forward(credential, keep=refreshes)
+    fields = _compose(connection, found, origin, rules.browser)
+    sent = body if chunked or found.length else None
+    timeouts = connection.timeouts or rules.timeouts
+    stripped = not connection.added  # The caller's Authorization is gone; the connection's own may be there.
+    draft = _make(_Draft, (method, origin, target, fields, stripped, found.length, chunked, sent, body, timeouts))
+    content = None  # The whole body, where a signer wants it.
+    if credential.needs_body and _wants_body(draft, credential):
+        content = yield Collect(body, rules.replay.memory + rules.replay.disk)
+    response: Response = yield _forward(draft, credential, content, refreshes, False, True)
     if refreshes and (yield from _is_rejected(connection, response, judges)):
         try:
             newer = yield from _refresh(connection, credential)
         except RefreshFailed:
             newer = credential
-        if newer != credential and (yield Discard(response, draft.body)):
-            if newer.needs_body and draft.body is not None and draft.content is None:
-                draft.content = yield Collect(body, rules.replay.memory + rules.replay.disk)
-            response = yield draft.forward(newer, again=True, retry=not response.retried)
+        if newer != credential and (yield Discard(response, sent)):
+            if newer.needs_body and content is None and _wants_body(draft, newer):
+                content = yield Collect(body, rules.replay.memory + rules.replay.disk)
+            response = yield _forward(draft, newer, content, False, True, not response.retried)
 
     status = response.status
     sorted_out = read_response(
-        response.fields, bodiless=status in (204, 304), withhold=withhold, cache_guard=rules.cache_guard
+        response.fields,
+        bodiless=status in (204, 304),
+        withhold=withhold,
+        cache_guard=rules.cache_guard,
+        lower_case=rules.lower_case,
     )
     if sorted_out.invalid or status > rules.max_status:
         yield Discard(response, None)
@@ -264,7 +274,10 @@ def _check_method(method: str) -> bytes:
 
 def _resolve(request: ProxyRequest, connection: Connection) -> tuple[Origin, bytes]:
     """Where the request goes, after everything that the connection restricts."""
-    path, mark, query = request.target.partition(b"?")
+    target = request.target
+    if connection.plain and is_ordinary(target):
+        return connection.base.origin, target
+    path, mark, query = target.partition(b"?")
     origin, target, inside = resolve_target(path, query if mark else None, connection.base, connection.origins)
     if connection.methods is not None and request.method not in connection.methods:
         raise AccessDenied("The connection does not allow this method")
@@ -297,73 +310,80 @@ def _refresh(connection: Connection, rejected: Credential) -> Generator[Step, An
 def _is_rejected(connection: Connection, response: Response, judges: bool) -> Generator[Step, Any, bool]:
     if not judges:
         return response.status == 401
-    return bool((yield Judge(connection, ResponseHead(response.status, response.fields))))
+    return bool((yield Judge(connection, response)))
 
 
-class _Draft:
+class _Draft(NamedTuple):
     """The upstream request but for its credential, so that it can be sent with one and then another."""
 
-    def __init__(
-        self,
-        method: bytes,
-        origin: Origin,
-        target: bytes,
-        connection: Connection,
-        found: RequestFields,
-        chunked: bool,
-        body: Body,
-        rules: Rules,
-    ) -> None:
-        self.method = method
-        self.origin = origin
-        self.target = target
-        self.chunked = chunked
-        self.length = found.length
-        self.handle = body
-        self.body: Body | None = body if chunked or found.length else None
-        self.content: bytes | None = None  # The whole body, where a signer wants it.
-        self.timeouts = connection.timeouts or rules.timeouts
-        self.fields = _compose(connection, found, origin, rules.browser)
-        self.stripped = not connection.added  # The caller's Authorization is gone; the connection's own may be there.
+    method: bytes
+    origin: Origin
+    target: bytes
+    fields: list[Field]
+    stripped: bool
+    length: int | None
+    chunked: bool
+    body: Body | None
+    handle: Body
+    timeouts: Timeouts
 
-    def forward(
-        self, credential: Credential, *, keep: bool = False, again: bool = False, retry: bool = True
-    ) -> Forward:
-        """The request with this credential on it."""
-        fields, target = credential.put_on(self.fields, self.target, self.stripped)
-        content = self.content
-        if self.length is not None:
-            fields.append((b"content-length", b"%d" % self.length))
-        elif content is not None:
-            fields.append((b"content-length", b"%d" % len(content)))
-        elif self.chunked:
-            fields.append((b"transfer-encoding", b"chunked"))
-        if credential.signs:
-            url = str(self.origin) + target.decode("ascii")
-            fields = credential.sign(self.method.decode("ascii"), url, fields, content or b"")
-        retry = retry and self.method in IDEMPOTENT
-        return _make(
-            Forward,
-            (
-                self.origin,
-                self.method,
-                target,
-                fields,
-                self.chunked and content is None,
-                self.body,
-                self.handle,
-                keep or (retry and self.body is not None),
-                again or content is not None,
-                retry,
-                self.timeouts,
-            ),
-        )
+
+def _wants_body(draft: _Draft, credential: Credential) -> bool:
+    if draft.body is None:
+        return False
+    url = str(draft.origin) + draft.target.decode("ascii")
+    return credential.wants_body(draft.method.decode("ascii"), url, draft.fields)
+
+
+def _forward(
+    draft: _Draft, credential: Credential, content: bytes | None, keep: bool, again: bool, retry: bool
+) -> Forward:
+    """The request with this credential on it.
+
+    Args:
+        draft: The rest of it.
+        credential: Goes on last.
+        content: The whole body, if it has been read already.
+        keep: Whether the body may be needed once more.
+        again: Whether this is the second time.
+        retry: Whether the engine may send once more on a connection that turns out to be dead.
+    """
+    method, origin, target, fields, stripped, length, chunked, body, handle, timeouts = draft
+    fields, target = credential.put_on(fields, target, stripped)
+    if length is not None:
+        fields.append((b"content-length", b"%d" % length))
+    elif content is not None:
+        fields.append((b"content-length", b"%d" % len(content)))
+    elif chunked:
+        fields.append((b"transfer-encoding", b"chunked"))
+    if credential.signs:
+        url = str(origin) + target.decode("ascii")
+        fields = credential.sign(method.decode("ascii"), url, fields, b"" if body is None else content)
+    retry = retry and method in IDEMPOTENT
+    return _make(
+        Forward,
+        (
+            origin,
+            method,
+            target,
+            fields,
+            chunked and content is None,
+            body,
+            handle,
+            keep or (retry and body is not None),
+            again or content is not None,
+            retry,
+            timeouts,
+        ),
+    )
 
 
 def _compose(connection: Connection, found: RequestFields, origin: Origin, browser: BrowserPolicy) -> list[Field]:
     """The fields but for credential and framing: Host first, then the caller's, then the connection's own."""
-    host = connection.host if origin == connection.base.origin else (b"host", origin.authority)
+    host = connection.host if origin is connection.base.origin else (b"host", origin.authority)
     fields = [host, *found.kept]
+    if connection.plain and not found.cookies:
+        return fields
     if connection.methods is not None:
         fields = [field for field in fields if canonical(field[0]) not in _METHOD_OVERRIDES]
     if connection.globs is not None or connection.base.path:

@@ -119,7 +119,9 @@ def _classify_response(name: bytes) -> int:
 
 
 _request_table = NameTable(_classify_request)
-_response_table = NameTable(_classify_response)
+# With the name as it goes on: as it came, or in lower case, as ASGI wants it.
+_response_table = NameTable(lambda name: (_classify_response(name), name))
+_lower_response_table = NameTable(lambda name: (_classify_response(name), name.lower()))
 
 
 class RequestFields:
@@ -212,7 +214,9 @@ class ResponseFields:
     shared_cache = False
 
 
-def read_response(fields: Sequence[Field], *, bodiless: bool, withhold: bool, cache_guard: bool) -> ResponseFields:
+def read_response(
+    fields: Sequence[Field], *, bodiless: bool, withhold: bool, cache_guard: bool, lower_case: bool = False
+) -> ResponseFields:
     """Sorts the upstream's fields in one pass.
 
     Args:
@@ -220,24 +224,25 @@ def read_response(fields: Sequence[Field], *, bodiless: bool, withhold: bool, ca
         bodiless: The status is 204 or 304, so that no Content-Length goes on (uvicorn and gevent fail on one).
         withhold: Whether fields that act on the host's whole origin are withheld, because a browser may read them.
         cache_guard: Whether shared caches are told not to store what they otherwise might.
+        lower_case: Whether names are put in lower case.
     """
     found = ResponseFields()
     found.kept = kept = []
-    table = _response_table
+    table = _lower_response_table if lower_case else _response_table
     nominated: set[bytes] = set()
-    for field in fields:
-        action = table[field[0]]
+    for name, value in fields:
+        action, name = table[name]
         if not action:
-            kept.append(field)
+            kept.append((name, value))
         elif action == LENGTH:
             if not bodiless:
-                kept.append(field)
+                kept.append((name, value))
                 found.has_length = True
         elif action == CONNECTION:
-            if field[1] != b"keep-alive" and field[1] != b"close":
-                nominated |= connection_options(field[1])
+            if value != b"keep-alive" and value != b"close":
+                nominated |= connection_options(value)
         elif action != DROP:
-            _judge(found, action, field, withhold, cache_guard)
+            _judge(found, action, (name, value), withhold, cache_guard)
     # Content-Length is framing, which no Connection option can take away.
     if nominated and (nominated := nominated - HOP_BY_HOP - {b"close", b"content-length"}):
         found.kept = [field for field in kept if canonical(field[0]) not in nominated]

@@ -29,7 +29,9 @@ _SELECTOR = re.compile(rb"[A-Za-z0-9_.~:@+ -]{1,256}")
 _NOT_PATH = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*|[?#].*", re.DOTALL)
 
 # No escape, no parameter, no empty segment, no leading dot, no full URL: nothing to look at twice.
-_PLAIN_TARGET = re.compile(rb"(?!/(?i:https?):/)(?:/[\w~!$&'()*+,=:@-][\w~!$&'()*+,=:@.-]*+)*+/?")
+_SEGMENTS = rb"(?!/(?i:https?):/)(?:/[\w~!$&'()*+,=:@-][\w~!$&'()*+,=:@.-]*+)"
+_PLAIN_TARGET = re.compile(_SEGMENTS + rb"*+/?")
+_ORDINARY_TARGET = re.compile(rb"(?=.{1,16384}\Z)" + _SEGMENTS + rb"++/?(?:\?[!-\"$-~]*+)?")
 _PRINTABLE_TARGET = re.compile(rb"(?:/[!->@-~]*)?")
 _PRINTABLE = re.compile(rb"[!-~]*")
 _FULL_URL = re.compile(rb"/(https?):/{1,2}([^/]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -305,6 +307,11 @@ def _say_requoted() -> None:
     logging.getLogger("proxy_middleware").warning(
         "The server hands over no raw path: an encoded slash in a target reaches the upstream as a slash"
     )
+
+
+def is_ordinary(target: bytes) -> bool:
+    """Whether a target, with its query, is for the base URL's origin and needs no second look; it need not be empty."""
+    return _ORDINARY_TARGET.fullmatch(target) is not None
 
 
 def resolve_target(

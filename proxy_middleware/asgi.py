@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from threading import get_ident
 from time import monotonic
 from typing import Any, Unpack
 
@@ -10,7 +11,6 @@ import anyio
 
 from proxy_middleware._drive import Perform, adrive
 from proxy_middleware._exchange import Relay, exchange
-from proxy_middleware._fields import Field
 from proxy_middleware._problem import problem
 from proxy_middleware._target import Match
 from proxy_middleware._unframed import Unframed
@@ -61,7 +61,7 @@ class ASGIProxyMiddleware:
         self._match = proxy.matcher.match_asgi
         self._rules = proxy.asgi_rules
         self._perform, self._perform_elsewhere = proxy.asgi_performers()
-        self._patrol: _Patrol | None = None
+        self._patrols: dict[int, _Patrol] = {}  # By thread: to ask for the running loop is a system call up to 3.11.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers what is the proxy's, and passes on everything else with the very same objects."""
@@ -93,20 +93,15 @@ class ASGIProxyMiddleware:
             scope,
         )
         rules = self._rules
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # It is not asyncio that runs.
-            task = None
-        if task is None:
+        patrol = self._patrols.get(get_ident())
+        if patrol is None or not patrol.loop.is_running():
+            patrol = self._enter_loop()
+        task = None if patrol is None else asyncio.current_task(patrol.loop)
+        if patrol is None or task is None:
             await self._respond_elsewhere(request, RequestBody(receive, rules.limits.request_body, rules.replay), send)
             return
-        loop = task.get_loop()
-        patrol = self._patrol
-        if patrol is None or patrol.loop is not loop:
-            patrol = self._patrol = _Patrol(loop)
         body = _WatchedBody(receive, rules.limits.request_body, rules.replay)
-        body.task, body.loop = task, loop
-        body.patience = rules.timeouts.idle
+        body.task, body.loop, body.patience = task, patrol.loop, rules.timeouts.idle
         patrol.enter(body)
         try:
             await self._serve(self._perform, request, body, send)
@@ -119,6 +114,18 @@ class ASGIProxyMiddleware:
         finally:
             patrol.leave(body)
             body.close()
+
+    def _enter_loop(self) -> "_Patrol | None":
+        """The patrol of the running event loop; None where it is not asyncio's."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        for thread, patrol in list(self._patrols.items()):
+            if patrol.loop is loop or not patrol.loop.is_running():
+                del self._patrols[thread]
+        patrol = self._patrols[get_ident()] = _Patrol(loop)
+        return patrol
 
     async def _respond_elsewhere(self, request: ProxyRequest, body: RequestBody, send: Send) -> None:
         """Under trio a task group stands around each request."""
@@ -142,18 +149,22 @@ class ASGIProxyMiddleware:
             raise failure
 
     async def _serve(self, perform: Perform, request: ProxyRequest, body: RequestBody, send: Send) -> None:
-        version = request.scope["http_version"]
         try:
-            relay = await adrive(exchange(request, version, body, self._rules), perform)
+            relay = await adrive(exchange(request, request.scope["http_version"], body, self._rules), perform)
+            response, fields, has_length = relay
             try:
-                unframed = None if relay.has_length else self.proxy.unframed.asgi(relay, request, send)
+                unframed = None if has_length else self.proxy.unframed.asgi(relay, request, send)
                 if unframed is None:
-                    await send(_start(relay.response.status, relay.fields))
-                    await _stream(send, relay.response, body)
+                    await send({"type": "http.response.start", "status": response.status, "headers": fields})
+                    if response.complete:
+                        body.answered = True
+                        await send({"type": "http.response.body", "body": response.take(), "more_body": False})
+                    else:
+                        await _stream(send, response, body)
                 else:
-                    await self._serve_spooled(relay, unframed, body, send)
+                    await _serve_spooled(relay, unframed, body, send)
             except BaseException:
-                relay.response.abort()
+                response.abort()
                 raise
         except ProxyError as error:
             body.answered = True
@@ -161,30 +172,23 @@ class ASGIProxyMiddleware:
         except CallerLeft:
             pass  # Nobody is left to answer.
 
-    async def _serve_spooled(self, relay: Relay, unframed: Unframed, body: RequestBody, send: Send) -> None:
-        """Sends a response of unknown length only once it is known to be whole, and how long it is."""
-        response = relay.response
+
+async def _serve_spooled(relay: Relay, unframed: Unframed, body: RequestBody, send: Send) -> None:
+    """Sends a response of unknown length only once it is known to be whole, and how long it is."""
+    response = relay.response
+    try:
         try:
-            try:
-                while not unframed.full and not response.at_end:
-                    unframed.add(await response.read())
-            except ResponseTruncated as error:
-                raise ConnectionTerminated(str(error)) from None
-            fields = relay.fields if unframed.full else [*relay.fields, unframed.length()]
-            await send(_start(response.status, fields))
-            for data in unframed:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-            await _stream(send, response, body)
-        finally:
-            unframed.close()
-
-
-def _start(status: int, fields: list[Field]) -> dict[str, Any]:
-    return {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(name.lower(), value) for name, value in fields],
-    }
+            while not unframed.full and not response.at_end:
+                unframed.add(await response.read())
+        except ResponseTruncated as error:
+            raise ConnectionTerminated(str(error)) from None
+        fields = relay.fields if unframed.full else [*relay.fields, unframed.length()]
+        await send({"type": "http.response.start", "status": response.status, "headers": fields})
+        for data in unframed:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await _stream(send, response, body)
+    finally:
+        unframed.close()
 
 
 async def _stream(send: Send, response: Any, body: RequestBody) -> None:
@@ -214,7 +218,7 @@ async def _stream(send: Send, response: Any, body: RequestBody) -> None:
 
 async def _answer(send: Send, error: ProxyError) -> None:
     fields, content = problem(error)
-    await send(_start(error.status, fields))
+    await send({"type": "http.response.start", "status": error.status, "headers": fields})
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
 

@@ -192,6 +192,7 @@ class Connection:
     globs: tuple[Any, ...] | None = field(init=False, repr=False, compare=False)
     host: Field = field(init=False, repr=False, compare=False)
     added: tuple[Field, ...] = field(init=False, repr=False, compare=False)
+    plain: bool = field(init=False, repr=False, compare=False)  # Nothing but origin and credential to be seen to.
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -205,6 +206,7 @@ class Connection:
         keep(self, "added", header_fields("Connection.headers", self.headers.items()))
         keep(self, "methods", None if self.methods is None else frozenset(self.methods))
         keep(self, "globs", None if self.paths is None else tuple(path_glob(path) for path in self.paths))
+        keep(self, "plain", not self.base.path and not self.added and self.methods is None and self.globs is None)
 
 
 @dataclass(slots=True)
@@ -248,10 +250,17 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """Status and fields of the upstream's response, for `CredentialProvider.is_rejected`."""
+    """Status and fields of the upstream's response, for `CredentialProvider.is_rejected`.
+
+    Attributes:
+        status: Status code.
+        fields: Header fields as pairs of bytes, as the upstream sent them.
+        body: At most the first 64 KiB of the body, where `is_rejected.needs_body(head)` asked for it; else None.
+    """
 
     status: int
     fields: Sequence[Field] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
 
     def header(self, name: str) -> str | None:
         """The first field of this name, whatever the case; None if there is none."""

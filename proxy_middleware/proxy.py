@@ -16,7 +16,7 @@ from proxy_middleware.protocols import Authenticator, ConnectionResolver, Creden
 if TYPE_CHECKING:
     from proxy_middleware.asgi import ASGIApp, ASGIProxyMiddleware
     from proxy_middleware.upstream.asyncio import AsyncioUpstream
-    from proxy_middleware.upstream.httpx import AsyncTransportUpstream
+    from proxy_middleware.upstream.httpx import PerLoopUpstream
     from proxy_middleware.upstream.threads import ThreadsUpstream
     from proxy_middleware.wsgi import WSGIApp, WSGIProxyMiddleware
 
@@ -103,14 +103,14 @@ class Proxy:
         self._limits = limits or Limits()
         self._egress = egress or EgressPolicy()
         rules = self._limits, timeouts or Timeouts(), browser or BrowserPolicy(), replay or Replay(), cache_guard
-        # ASGI servers fail on what they do not know as a status; WSGI has no such limit.
-        self.asgi_rules = Rules(*rules, max_status=599)
-        self.wsgi_rules = Rules(*rules, max_status=999)
+        # ASGI servers fail on what they do not know as a status; WSGI has no such limit, and names as they came.
+        self.asgi_rules = Rules(*rules, max_status=599, lower_case=True)
+        self.wsgi_rules = Rules(*rules, max_status=999, lower_case=False)
         self._ssl_context = ssl_context
         self._transport = upstream
         self._asyncio: AsyncioUpstream | None = None
         self._threads: ThreadsUpstream | None = None
-        self._on_trio: AsyncTransportUpstream | None = None
+        self._on_trio: PerLoopUpstream | None = None
 
     def asgi(self, app: "ASGIApp") -> "ASGIProxyMiddleware":
         """An ASGI door around this application."""
@@ -169,11 +169,9 @@ class Proxy:
 
     def _send_on_trio(self, forward: Forward) -> Any:
         if self._on_trio is None:
-            from proxy_middleware.upstream.httpx import AsyncTransportUpstream, default_async_transport
+            from proxy_middleware.upstream.httpx import PerLoopUpstream
 
-            self._on_trio = AsyncTransportUpstream(
-                default_async_transport(self._limits, self._egress, self._ssl_context)
-            )
+            self._on_trio = PerLoopUpstream(self._limits, self._egress, self._ssl_context)
         return self._on_trio.send(forward)
 
 

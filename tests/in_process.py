@@ -1,11 +1,13 @@
 """Calls of an ASGI door in this process: the test is the server."""
 
-import asyncio
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from proxy_middleware import (
+    ASGIProxyMiddleware,
     Connection,
     Credential,
     EgressPolicy,
@@ -45,6 +47,10 @@ class Call:
 
     async def through(self, proxy: Proxy) -> "Call":
         """The request, sent through the proxy, when it has been answered."""
+        return await self.at(proxy.asgi(host))
+
+    async def at(self, door: ASGIProxyMiddleware) -> "Call":
+        """The request, sent to this door, when it has been answered."""
         pieces = list(self.pieces)
         length = sum(map(len, pieces))
         scope = {
@@ -61,11 +67,11 @@ class Call:
 
         async def receive() -> Message:
             if not pieces:
-                await asyncio.Event().wait()
+                await anyio.sleep_forever()
             piece = pieces.pop(0)
             return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 
-        await proxy.asgi(host)(scope, receive, self.send)
+        await door(scope, receive, self.send)
         return self
 
     async def send(self, message: Message) -> None:

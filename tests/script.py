@@ -101,7 +101,7 @@ class Script:
                 return outcome(self.refresh)
             case Judge():
                 assert self.judge is not None
-                return self.judge(step.head)
+                return self.judge(ResponseHead(step.response.status, step.response.fields))
             case Probe():
                 return bool(step.body.content)
             case Collect():
@@ -138,6 +138,7 @@ def rules(**settings: Any) -> Rules:
         "replay": Replay(),
         "cache_guard": True,
         "max_status": 599,
+        "lower_case": False,
     }
     return Rules(**defaults | settings)
 

@@ -51,7 +51,7 @@ def test_order_of_steps() -> None:
     given = request()
     relay = play(script, given)
     assert script.kinds == ["Authenticate", "Resolve", "Obtain", "Forward"]
-    assert script.steps[:3] == [Authenticate(given), Resolve(given), Obtain(script.connection)]
+    assert script.steps[:3] == [Authenticate(given), Resolve("c", given), Obtain(script.connection)]
     assert relay.response is script.responses[0]
 
 

@@ -53,12 +53,10 @@ class Pool:
 
     def reuse(self, origin: Origin) -> Connection | None:
         """The idle connection used last, if it is alive as far as is known."""
-        connection = self._places.reuse(origin)
-        if connection is None or connection.usable():
-            return connection
-        connection.discard()
-        self._places.free(origin)
-        return self.reuse(origin)
+        while (connection := self._places.reuse(origin)) is not None and not connection.usable():
+            connection.discard()
+            self._places.free(origin)
+        return connection
 
     async def acquire(self, origin: Origin, timeouts: Timeouts) -> tuple[Connection, bool]:
         """A connection, and whether it was used before.
@@ -186,25 +184,30 @@ class AsyncioUpstream:
         if body is not None:
             first, last = await _begin_body(body, again=forward.again, keep=forward.keep)
         # The door knows the loop already; to ask for it costs a system call up to Python 3.11.
-        pool = self._pool(getattr(forward.handle, "loop", None) or asyncio.get_running_loop())
-        connection = pool.reuse(forward.origin)
+        pool = self._pool(forward.handle.loop or asyncio.get_running_loop())
+        connection, reused = pool.reuse(forward.origin), True
         if connection is None:
             connection, reused = await pool.acquire(forward.origin, forward.timeouts)
-        else:
-            reused = True
         response = connection.send(forward, first, last)
         try:
-            return await response.arrive()
-        except ConnectionTerminated:
-            # RFC 9112 section 9.3.1: a connection closed while idle says nothing about the request.
-            if not reused or response.started or not forward.retry or not (body is None or body.replayable):
+            await response.arrival()
+        except BaseException as error:
+            response.abort()
+            if not (reused and _may_retry(forward, response, error)):
                 raise
+        else:
+            return response
         if body is not None:
             first, last = await _begin_body(body, again=True, keep=forward.keep)
         connection = await pool.replace(forward.origin, forward.timeouts)
         response = connection.send(forward, first, last)
         response.retried = True
-        return await response.arrive()
+        try:
+            await response.arrival()
+        except BaseException:
+            response.abort()
+            raise
+        return response
 
     def _pool(self, loop: asyncio.AbstractEventLoop) -> Pool:
         # Read once: an event loop in another thread may put its own there at any time.
@@ -233,6 +236,12 @@ class AsyncioUpstream:
         """Drops connections that a parent process goes on using."""
         self._last = None
         self._pools = {}
+
+
+def _may_retry(forward: Forward, response: Response, error: BaseException) -> bool:
+    """Whether a request may be sent once more (RFC 9112 section 9.3.1): it was on a connection that was closed idle."""
+    closed = isinstance(error, ConnectionTerminated) and not response.started
+    return closed and forward.retry and (forward.body is None or forward.body.replayable)
 
 
 async def _begin_body(body: Any, *, again: bool, keep: bool) -> tuple[bytes, bool]:

@@ -20,7 +20,7 @@ from proxy_middleware.errors import (
     ResponseTruncated,
     WriteTimeout,
 )
-from proxy_middleware.upstream.http1 import LAST_CHUNK, ResponseParser, encode_chunk, encode_head
+from proxy_middleware.upstream.http1 import LAST_CHUNK, Message, ResponseParser, encode_chunk, encode_head
 
 # Bytes read at once.
 READ_SIZE = 64 * 1024
@@ -38,7 +38,7 @@ class Owner(Protocol):
         """It has closed."""
 
 
-class Response(ResponseParser):
+class Response(Message):
     """One response as it comes in, and the upload that belongs to it."""
 
     retried = False
@@ -48,8 +48,10 @@ class Response(ResponseParser):
     _error: Exception | None = None
     _buffered = 0
 
-    idle: float | None
-    _connection: "Connection"
+    def __init__(self, connection: "Connection", idle: float | None) -> None:
+        self.chunks = []
+        self.idle = idle
+        self._connection = connection
 
     @property
     def at_end(self) -> bool:
@@ -101,17 +103,12 @@ class Response(ResponseParser):
         elif error is not None:
             waiter.set_exception(error)
 
-    async def arrive(self) -> "Response":
-        """This response, once its head is complete; raises what kept it from becoming so."""
-        self._waiter = self._connection.loop.create_future()
+    def arrival(self) -> "asyncio.Future[None]":
+        """Done once its head is complete, or with what kept it from becoming so."""
+        waiter = self._waiter = asyncio.Future(loop=self._connection.loop)
         if self._error is not None:
-            raise self._error
-        try:
-            await self._waiter
-        except BaseException:
-            self.abort()
-            raise
-        return self
+            waiter.set_exception(self._error)
+        return waiter
 
     def received(self, size: int) -> bool:
         """Counts what arrived; whether reading should pause."""
@@ -144,11 +141,13 @@ class Connection(asyncio.BufferedProtocol):
         self.has_place = False
         self._owner = owner
         self.loop = loop
-        self._head_limit = head_limit
+        self._now = loop.time
+        self._parser = ResponseParser(head_limit)
         self._buffer = buffer
         self._response: Response | None = None
         self._uploaded = True
         self._ended = False
+        self._lost = False
         self._deadline: float | None = None
         self._late: Callable[[], Exception] = ReadTimeout
         self._timer: asyncio.TimerHandle | None = None
@@ -165,11 +164,10 @@ class Connection(asyncio.BufferedProtocol):
             first: The first bytes of its body.
             last: Whether these are all.
         """
-        timeouts = forward.timeouts
-        self._response = response = Response(forward.method == b"HEAD", self._head_limit)
-        response.idle = timeouts.idle
-        response._connection = self
-        head = encode_head(forward.method, forward.target, forward.fields)
+        timeouts, method = forward.timeouts, forward.method
+        self._response = response = Response(self, timeouts.idle)
+        self._parser.begin(response, method == b"HEAD")
+        head = encode_head(method, forward.target, forward.fields)
         if forward.chunked:
             first = encode_chunk(first) + (LAST_CHUNK if last else b"")
         self._transport.write(head + first if first else head)
@@ -236,7 +234,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def usable(self) -> bool:
         """Whether an idle connection is alive and has kept silent: what came before a request is no answer to it."""
-        return not self._transport.is_closing() and not self._poll.poll(0)
+        return not self._lost and not self._poll(0)
 
     # What asyncio calls.
 
@@ -244,8 +242,9 @@ class Connection(asyncio.BufferedProtocol):
         # uvloop's transports are not derived from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         # The loop may not have seen yet what has arrived.
-        self._poll = select.poll()
-        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket"), select.POLLIN)
+        self._poll = poll.poll
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -257,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
             return
         try:
-            response.feed(self._buffer[:nbytes])
+            self._parser.feed(self._buffer[:nbytes])
         except ProtocolViolation as error:
             self._fail(error)
             return
@@ -279,6 +278,7 @@ class Connection(asyncio.BufferedProtocol):
         response.wake()
 
     def eof_received(self) -> None:
+        self._lost = True
         tls = self._transport.get_extra_info("ssl_object")
         self._ended = tls is None or _has_closed(tls)
         # Nothing more can come; what is left of the request must not hold the end up.
@@ -291,8 +291,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         try:
             if exc is not None or not self._ended:
-                response.reset()
-            response.eof()
+                self._parser.reset()
+            self._parser.eof()
         except (ConnectionTerminated, ResponseTruncated) as error:
             response.wake(error)
         else:
@@ -330,6 +330,7 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(ConnectionTerminated())
 
     def _closed(self) -> None:
+        self._lost = True
         if self._response is not None and self._response.pump is not None:
             self._response.pump.cancel()
         self._response = None
@@ -348,7 +349,7 @@ class Connection(asyncio.BufferedProtocol):
             self._deadline = None
             return
         self._late = late
-        self._deadline = deadline = self.loop.time() + seconds
+        self._deadline = deadline = self._now() + seconds
         if self._timer is None or self._timer_at > deadline:
             self._set_timer(deadline)
 
@@ -362,7 +363,7 @@ class Connection(asyncio.BufferedProtocol):
         self._timer = None
         if self._deadline is None:
             return
-        if self.loop.time() < self._deadline:
+        if self._now() < self._deadline:
             self._set_timer(self._deadline)
         else:
             self._fail(self._late())

@@ -4,7 +4,8 @@ Parsing is llhttp's, through httptools. What llhttp leaves to its user is here: 
 delimits, responses to HEAD, interim responses, limits, and what may follow on a connection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -15,14 +16,12 @@ from proxy_middleware.errors import ConnectionTerminated, ProtocolViolation, Res
 MAX_INTERIM = 8
 _line = b"%b: %b\r\n".__mod__
 LAST_CHUNK = b"0\r\n\r\n"
+_BODILESS = frozenset({204, 304})
 
 
-_LENGTH, _CODING, _CONNECTION = 1, 2, 3
-_framing = NameTable(
-    lambda name: {b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"connection": _CONNECTION}.get(
-        name.lower(), 0
-    )
-)
+_lower = NameTable(bytes.lower).__getitem__
+_is_coding = NameTable(lambda name: name.lower() == b"transfer-encoding").__getitem__
+_name_of = itemgetter(0)
 
 
 def encode_head(method: bytes, target: bytes, fields: Sequence[Field]) -> bytes:
@@ -35,8 +34,8 @@ def encode_chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
-class ResponseParser:
-    """One response, from its status line to its last byte.
+class Message:
+    """What has arrived of one response.
 
     Attributes:
         status: Status code.
@@ -53,69 +52,10 @@ class ResponseParser:
     status = 0
     reason = b""
     started = head_complete = complete = reusable = False
-    _head_size = _framing_size = 0
-    _interim = 0
-    _remaining: int | None = None
-    _until_close = False
-    _problem: str | None = None
+    fields: list[Field]
 
-    def __init__(self, head_request: bool, head_limit: int) -> None:
-        self.fields: list[Field] = []
+    def __init__(self) -> None:
         self.chunks: list[bytes] = []
-        self._head_request = head_request
-        self._head_limit = head_limit
-        self._parser: HttpResponseParser | None = HttpResponseParser(self)
-
-    def feed(self, data: bytes | memoryview) -> None:
-        """Takes what arrived; keeps no reference to it.
-
-        Raises:
-            ProtocolViolation: It is no well-formed response.
-        """
-        self.started = True
-        if self.complete:
-            self.reusable = False
-            return
-        if self._until_close:
-            self._parser = None
-            self.chunks.append(bytes(data))
-            return
-        if self._remaining:
-            # A body with Content-Length need not pass the parser.
-            self._take(data)
-            return
-        in_head, parser = not self.head_complete, self._parser
-        assert parser is not None
-        if in_head:
-            room = self._head_limit - self._head_size
-            if len(data) > room:
-                self._feed_oversize(data, room)
-                return
-            self._head_size += len(data)
-        else:
-            self._framing_size += len(data)
-        try:
-            parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._problem = "The upstream switched protocols unasked"
-        except HttpParserError:
-            # After the end of a body nothing more is parsed; its bytes only make the connection useless.
-            if not self.complete:
-                if not in_head:
-                    raise ProtocolViolation from None
-                self._problem = ProtocolViolation.title
-            self.reusable = False
-        if self.complete:
-            # The parser holds this object's methods: without it there is no cycle for the collector to find.
-            self._parser = None
-        elif self._framing_size > self._head_limit:
-            # Trailers are dropped, but the parser collects them first.
-            raise ProtocolViolation("The upstream's chunk extensions or trailers are too large")
-        if self._problem:
-            # Nothing of it is to be taken for an answer.
-            self.head_complete = self.complete = self.reusable = False
-            self.chunks.clear()
-            raise ProtocolViolation(self._problem)
 
     def take(self) -> bytes:
         """The body bytes that have arrived since the last call."""
@@ -124,13 +64,71 @@ class ResponseParser:
         chunks.clear()
         return data
 
-    def _feed_oversize(self, data: bytes | memoryview, room: int) -> None:
-        """More than the head may have: is the head complete by then, so that the rest is body?"""
-        if room:
-            self.feed(data[:room])
-        if not self.head_complete:
-            raise ProtocolViolation("The upstream's response head is too large")
-        self.feed(data[room:])
+    def unread(self, data: bytes) -> None:
+        """Puts back what was taken, so that it is read again."""
+        if data:
+            self.chunks.insert(0, data)
+
+
+class ResponseParser:
+    """The responses of one connection, one after the other, each from its status line to its last byte.
+
+    Args:
+        head_limit: Bytes that a response's head may have, interim responses included.
+    """
+
+    _message: Message
+    _add: Callable[[Field], object]
+    _head_request = False
+    _room = 0  # Bytes that the head may still have.
+    _framing_size = 0
+    _interim = 0
+    _remaining: int | None = None
+    _until_close = False
+    _problem: str | None = None
+
+    def __init__(self, head_limit: int) -> None:
+        self._head_limit = head_limit
+        self._parser: HttpResponseParser | None = None
+
+    def begin(self, message: Message, head_request: bool) -> None:
+        """The next response, to a HEAD request or to another, goes into this message."""
+        self._message = message
+        self._head_request = head_request
+        self._room = self._head_limit
+        self._interim = 0
+        if self._parser is None:
+            self._parser = HttpResponseParser(self)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Takes what arrived; keeps no reference to it.
+
+        Raises:
+            ProtocolViolation: It is no well-formed response.
+        """
+        message, parser = self._message, self._parser
+        message.started = True
+        size = len(data)
+        if message.head_complete or size > self._room or parser is None:
+            self._feed_on(message, data)
+            return
+        self._room -= size
+        try:
+            parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._problem = "The upstream switched protocols unasked"
+        except HttpParserError:
+            # After the end of a body nothing more is parsed; its bytes only make the connection useless.
+            if not message.complete:
+                self._problem = ProtocolViolation.title
+            message.reusable = False
+        if message.head_complete and not message.complete:
+            self._delimit(message)
+        if self._problem:
+            # Nothing of it is to be taken for an answer.
+            message.head_complete = message.complete = message.reusable = False
+            message.chunks.clear()
+            raise ProtocolViolation(self._problem)
 
     def eof(self) -> None:
         """The connection has ended.
@@ -139,92 +137,142 @@ class ResponseParser:
             ConnectionTerminated: Before the head was complete.
             ResponseTruncated: Before the body was.
         """
-        self.reusable = False
+        message = self._message
+        message.reusable = False
         if self._until_close:
-            self.complete = True
-        elif not self.head_complete:
+            message.complete = True
+        elif not message.head_complete:
             raise ConnectionTerminated
-        elif not self.complete:
+        elif not message.complete:
             raise ResponseTruncated("The upstream's response broke off")
 
     def reset(self) -> None:
         """The connection has been reset: what had come so far is not whole, whatever delimits it."""
         self._until_close = False
 
-    def _take(self, data: bytes | memoryview) -> None:
+    def _feed_on(self, message: Message, data: bytes | memoryview) -> None:
+        """What is, or may be, more than a head and what came with it."""
+        if message.complete:
+            message.reusable = False
+        elif self._until_close:
+            message.chunks.append(bytes(data))
+        elif self._remaining:
+            self._take(message, self._remaining, data)
+        elif message.head_complete:
+            self._feed_chunked(message, data)
+        else:
+            # More than the head may have: is it complete by then, so that the rest is body?
+            room = self._room
+            if room:
+                self.feed(data[:room])
+            if not message.head_complete:
+                raise ProtocolViolation("The upstream's response head is too large")
+            self.feed(data[room:])
+
+    def _take(self, message: Message, remaining: int, data: bytes | memoryview) -> None:
+        """A body with Content-Length need not pass the parser, which then knows nothing of its end."""
         self._parser = None
-        remaining = self._remaining or 0
         if len(data) > remaining:
-            data, self.reusable = data[:remaining], False
+            data, message.reusable = data[:remaining], False
         self._remaining = remaining - len(data)
-        self.chunks.append(bytes(data))
-        self.complete = not self._remaining
+        message.chunks.append(bytes(data))
+        message.complete = not self._remaining
+
+    def _feed_chunked(self, message: Message, data: bytes | memoryview) -> None:
+        assert self._parser is not None
+        self._framing_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError:
+            if not message.complete:
+                raise ProtocolViolation from None
+            message.reusable = False
+        if self._framing_size > self._head_limit and not message.complete:
+            # Trailers are dropped, but the parser collects them first.
+            raise ProtocolViolation("The upstream's chunk extensions or trailers are too large")
 
     # What httptools calls.
 
     def on_message_begin(self) -> None:
-        if self.complete:
-            self.reusable = False
+        message = self._message
+        if message.complete:
+            message.reusable = False
+            self._add = _drop
         else:
-            self.reason = b""
-            self.fields = []
+            fields = message.fields = []
+            self._add = fields.append
 
     def on_status(self, reason: bytes) -> None:
-        if not self.complete:
-            self.reason += reason
+        message = self._message
+        if not message.complete:
+            message.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.head_complete:
-            # llhttp leaves the blanks behind a value, which are no part of it (RFC 9112 section 5.1).
-            self.fields.append((name, value.rstrip(b" \t")))
+        # llhttp leaves the blanks behind a value, which are no part of it (RFC 9112 section 5.1).
+        self._add((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        if self.complete:
+        message, parser = self._message, self._parser
+        if message.complete or parser is None:
             return
-        parser = self._parser
-        assert parser is not None
         status = parser.get_status_code()
         if status < 200:
-            self._interim += 1
-            if status == 101 or status < 100 or self._interim > MAX_INTERIM:
-                self._problem = "The upstream sent interim responses that nobody asked for"
+            self._absorb(message, status)
             return
-        self.status = status
-        self.head_complete = True
-        # How the body is delimited (RFC 9112 section 6.3).
-        length = coding = None
-        closing = False
-        for name, value in self.fields:
-            kind = _framing[name]
-            if kind:
-                if kind == _LENGTH:
-                    length = value
-                elif kind == _CODING:
-                    coding = value if coding is None else b"twice"
-                else:
-                    closing |= b"close" in value.lower()
-        if coding is not None and coding.lower() != b"chunked":
+        self._add = _drop  # What comes now are trailers.
+        message.status = status
+        message.head_complete = True
+        message.reusable = parser.should_keep_alive()
+        if any(map(_is_coding, map(_name_of, message.fields))):
+            self._check_coding(message, parser)
+        if self._head_request or status in _BODILESS:
+            # No body, whatever the fields say; llhttp would take the length for a body's, and is of no more use.
+            message.complete = True
+            message.reusable = parser.get_http_version() == "1.1" and not _closes(message.fields)
+            self._parser = None
+
+    def _absorb(self, message: Message, status: int) -> None:
+        message.reason = b""
+        self._interim += 1
+        if status == 101 or status < 100 or self._interim > MAX_INTERIM:
+            self._problem = "The upstream sent interim responses that nobody asked for"
+
+    def _check_coding(self, message: Message, parser: HttpResponseParser) -> None:
+        codings = [value.lower() for name, value in message.fields if _is_coding(name)]
+        if codings != [b"chunked"]:
             self._problem = "The upstream used a transfer coding that nobody asked for"
         # RFC 9112 section 6.1: HTTP/1.0 has no transfer codings; what follows such a message cannot be trusted.
-        self.reusable = parser.should_keep_alive() and (coding is None or parser.get_http_version() == "1.1")
-        if self._head_request or self.status in (204, 304):
-            # No body, whatever the fields say; llhttp would take a HEAD's length for a body's.
-            self.complete = True
-            self.reusable = not closing and parser.get_http_version() == "1.1"
-        elif coding is None and length is None:
+        message.reusable &= parser.get_http_version() == "1.1"
+
+    def _delimit(self, message: Message) -> None:
+        """How the body ends that did not come together with its head (RFC 9112 section 6.3)."""
+        names = {_lower(name): value for name, value in message.fields}
+        self._remaining, self._framing_size = None, 0
+        if b"transfer-encoding" in names:
+            return
+        length = names.get(b"content-length")
+        if length is None:
             self._until_close = True
-        elif coding is None:
-            self._remaining = int(length or 0)
+        else:
+            self._remaining = int(length) - sum(map(len, message.chunks))
 
     def on_body(self, data: bytes) -> None:
-        if self.complete:
-            self.reusable = False
-            return
-        if self._remaining is not None:
-            self._remaining -= len(data)
-        self._framing_size = 0
-        self.chunks.append(data)
+        message = self._message
+        if message.complete:
+            message.reusable = False
+        else:
+            self._framing_size = 0
+            message.chunks.append(data)
 
     def on_message_complete(self) -> None:
-        if self.head_complete and not self._until_close:
-            self.complete = True
+        message = self._message
+        if message.head_complete:
+            message.complete = True
+
+
+def _drop(field: Field) -> None:
+    """Takes what nobody wants."""
+
+
+def _closes(fields: Sequence[Field]) -> bool:
+    return any(_lower(name) == b"connection" and b"close" in value.lower() for name, value in fields)

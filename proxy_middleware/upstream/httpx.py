@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 import httpcore
 import httpx
+from anyio.lowlevel import RunVar
 
 from proxy_middleware._exchange import Forward
 from proxy_middleware.errors import HeadTimeout
@@ -264,6 +265,29 @@ def _extensions(forward: Forward) -> dict[str, Any]:
 
 
 # The transport that serves under trio.
+
+
+class PerLoopUpstream:
+    """Sends requests from event loops that are not asyncio's, through a transport for each of them."""
+
+    def __init__(self, limits: Limits, egress: EgressPolicy, ssl_context: ssl.SSLContext | None) -> None:
+        self._settings = limits, egress, ssl_context
+        self._own: RunVar[AsyncTransportUpstream | None] = RunVar("proxy_middleware", None)
+
+    async def send(self, forward: Forward) -> AsyncResponse:
+        """Sends a request; returns, and raises, what `AsyncTransportUpstream.send` does."""
+        own = self._own.get()
+        if own is None:
+            own = AsyncTransportUpstream(default_async_transport(*self._settings))
+            self._own.set(own)
+        return await own.send(forward)
+
+    async def aclose(self) -> None:
+        """Closes the running event loop's transport."""
+        own = self._own.get()
+        self._own.set(None)
+        if own is not None:
+            await own.aclose()
 
 
 class _OwnTransport(httpx.AsyncHTTPTransport):

@@ -54,6 +54,8 @@ class _Answer:
         self.reason: bytes = answer.extensions.get("reason_phrase", b"")
         self.fields: list[Field] = list(answer.headers.raw)
         self.at_end = False
+        self._unread = b""
+        self._ended = False
         self._bodiless = forward.method == b"HEAD" or self.status in (204, 304)
         self._left = 0 if self._bodiless else _length(self.fields)
         # There the stream's end may come later than its last byte, and giving it up early costs no connection.
@@ -67,6 +69,21 @@ class _Answer:
     def ready(self) -> bool:
         """Whether reading would not wait, as far as is known."""
         return self.at_end
+
+    complete = ready
+
+    def take(self) -> bytes:
+        """What is left of a complete response: nothing."""
+        return b""
+
+    def unread(self, data: bytes) -> None:
+        """Puts back what was read, so that it is read again."""
+        if data:
+            self._unread, self._ended, self.at_end = data, self.at_end, False
+
+    def _read_again(self) -> bytes:
+        data, self._unread, self.at_end = self._unread, b"", self._ended
+        return data
 
     def _problem(self) -> str | None:
         """What is wrong with the head; the built-in engine's parser sees to that itself."""
@@ -125,6 +142,8 @@ class AsyncResponse(_Answer):
         """
         if self.at_end:
             return b""
+        if self._unread:
+            return self._read_again()
         data = await self._next()
         if data and self._left == 0:
             await self._end()
@@ -241,6 +260,8 @@ class Response(_Answer):
         """
         if self.at_end:
             return b""
+        if self._unread:
+            return self._read_again()
         data = self._next()
         if data and self._left == 0:
             self._end()

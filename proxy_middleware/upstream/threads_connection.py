@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from proxy_middleware._exchange import Forward
-from proxy_middleware._fields import Field
 from proxy_middleware._target import Origin
 from proxy_middleware.errors import (
     CallerLeft,
@@ -23,7 +22,7 @@ from proxy_middleware.errors import (
     ResponseTruncated,
     WriteTimeout,
 )
-from proxy_middleware.upstream.http1 import LAST_CHUNK, ResponseParser, encode_chunk, encode_head
+from proxy_middleware.upstream.http1 import LAST_CHUNK, Message, ResponseParser, encode_chunk, encode_head
 
 # More than a TLS record holds, so that nothing decrypted stays behind where poll() cannot see it.
 RECEIVE = 64 * 1024
@@ -44,36 +43,20 @@ class Owner(Protocol):
         """It closes."""
 
 
-class Response:
+class Response(Message):
     """One response as it comes in."""
 
-    __slots__ = ("_connection", "_parser", "idle", "retried")
+    retried = False
 
-    def __init__(self, connection: "Connection", parser: ResponseParser, idle: float | None) -> None:
+    def __init__(self, connection: "Connection", idle: float | None) -> None:
+        super().__init__()
         self._connection = connection
-        self._parser = parser
         self.idle = idle
-        self.retried = False
-
-    @property
-    def status(self) -> int:
-        """Status code."""
-        return self._parser.status
-
-    @property
-    def reason(self) -> bytes:
-        """Reason phrase."""
-        return self._parser.reason
-
-    @property
-    def fields(self) -> list[Field]:
-        """Header fields as sent."""
-        return self._parser.fields
 
     @property
     def at_end(self) -> bool:
         """Whether every byte of the body has been read."""
-        return self._parser.complete and not self._parser.chunks
+        return self.complete and not self.chunks
 
     def read(self) -> bytes:
         """What has arrived of the body, waiting for it where nothing has; nothing at the end.
@@ -83,13 +66,11 @@ class Response:
             ProxyError: A time-out, bad framing, or what is wrong with the rest of the request's body.
             CallerLeft: Nobody waits for the response any more.
         """
-        parser = self._parser
-        chunks = parser.chunks
-        while not chunks:
-            if parser.complete:
+        while not self.chunks:
+            if self.complete:
                 return b""
             self._connection.advance(self)
-        return parser.take()
+        return self.take()
 
     def abort(self) -> None:
         """Gives the response up; its connection is closed, unless all of it has arrived."""
@@ -107,12 +88,12 @@ class Connection:
         self.expires = 0.0
         self._owner = owner
         self._sock = sock
-        self._head_limit = head_limit
         self._poll = select.poll()
         self._poll.register(sock, READ)
         self._events = READ
+        self._parser = ResponseParser(head_limit)
         self._response: Response | None = None
-        self._parser: ResponseParser | None = None
+        self._latest: Response | None = None
         self._caller: socket.socket | None = None
         self._body: Any = None
         self._chunked = False
@@ -132,32 +113,32 @@ class Connection:
             last: Whether these are all.
             caller: The socket on which the caller waits, if it is known.
         """
-        parser = ResponseParser(head_request=forward.method == b"HEAD", head_limit=self._head_limit)
-        response = Response(self, parser, forward.timeouts.idle)
-        self._response, self._parser, self._caller = response, parser, caller
+        response = Response(self, forward.timeouts.idle)
+        self._parser.begin(response, forward.method == b"HEAD")
+        self._response, self._latest, self._caller = response, response, caller
         self._body, self._chunked = (None if last else forward.body), forward.chunked
         self._unsent = encode_head(forward.method, forward.target, forward.fields) + self._framed(first, last)
         self._sending, self._uploaded = True, False
         try:
             self._flush()
-            while self._sending and not parser.head_complete:
+            while self._sending and not response.head_complete:
                 self._turn(forward.timeouts.idle, WriteTimeout)
-            self._await_head(parser, forward.timeouts.head)
+            self._await_head(response, forward.timeouts.head)
         except BaseException:
             self.give_up(response)
             raise
-        if not parser.complete:
+        if not response.complete:
             _begin_streaming(response)
         return response
 
-    def _await_head(self, parser: ResponseParser, timeout: float | None) -> None:
+    def _await_head(self, response: Response, timeout: float | None) -> None:
         """Reads until the head is complete: one deadline for all of it, interim responses included."""
         if timeout is None:
-            while not parser.head_complete:
+            while not response.head_complete:
                 self._turn(None, HeadTimeout)
             return
         deadline = time.monotonic() + timeout
-        while not parser.head_complete:
+        while not response.head_complete:
             self._turn(timeout, HeadTimeout)
             timeout = max(deadline - time.monotonic(), 0)
 
@@ -257,8 +238,8 @@ class Connection:
         self._broken = not isinstance(error, BrokenPipeError)
 
     def _receive(self) -> None:
-        parser = self._parser
-        assert parser is not None
+        response = self._latest
+        assert response is not None
         try:
             data = self._sock.recv(RECEIVE)
         except _NOT_NOW:
@@ -267,24 +248,24 @@ class Connection:
             # Under TLS also an end without close_notify, which anybody on the way can forge (RFC 8446 section 6.1).
             data, self._broken = b"", True
         if data:
-            parser.feed(data)
+            self._parser.feed(data)
         elif self._broken:
             raise (
                 ResponseTruncated("The upstream reset the connection")
-                if parser.head_complete
+                if response.head_complete
                 else (ConnectionTerminated())
             )
         else:
-            parser.eof()
-        if parser.complete:
-            self._finish(parser.reusable)
+            self._parser.eof()
+        if response.complete:
+            self._finish(response.reusable)
 
     # Idle, and endings.
 
     @property
     def answered(self) -> bool:
         """Whether a byte of the last response has arrived."""
-        return self._parser is not None and self._parser.started
+        return self._latest is not None and self._latest.started
 
     def usable(self) -> bool:
         """Whether an idle connection has kept silent: neither closed, nor sent what nobody asked for."""

@@ -43,6 +43,7 @@ class FakeBody:
     """A request body of these pieces; one that is an exception is raised instead."""
 
     caller: socket.socket | None = None
+    loop = None
 
     def __init__(self, *pieces: bytes | Exception, replayable: bool = False) -> None:
         self.pieces = pieces

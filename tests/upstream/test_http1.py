@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy_middleware._fields import Field
 from proxy_middleware.errors import ConnectionTerminated, ProtocolViolation, ResponseTruncated
-from proxy_middleware.upstream.http1 import LAST_CHUNK, ResponseParser, encode_chunk, encode_head
+from proxy_middleware.upstream.http1 import LAST_CHUNK, Message, ResponseParser, encode_chunk, encode_head
 from tests.wire import chunked
 
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
@@ -134,14 +134,24 @@ VIOLATIONS = {
 }
 
 
-def parse(pieces: Iterable[bytes], *, head: bool = False, limit: int = 65536) -> ResponseParser:
+class OneResponse(Message):
+    """A message, with a parser of its own."""
+
+    def __init__(self, head_request: bool, head_limit: int) -> None:
+        super().__init__()
+        parser = ResponseParser(head_limit)
+        parser.begin(self, head_request)
+        self.feed, self.eof, self.reset = parser.feed, parser.eof, parser.reset
+
+
+def parse(pieces: Iterable[bytes], *, head: bool = False, limit: int = 65536) -> OneResponse:
     """What has been made of the pieces."""
-    parser = ResponseParser(head_request=head, head_limit=limit)
+    parser = OneResponse(head_request=head, head_limit=limit)
     feed_all(parser, pieces)
     return parser
 
 
-def feed_all(parser: ResponseParser, pieces: Iterable[bytes]) -> None:
+def feed_all(parser: OneResponse | ResponseParser, pieces: Iterable[bytes]) -> None:
     """Feeds the pieces as the engines do: all out of one buffer, which the next piece overwrites."""
     buffer = bytearray(65536)
     for piece in pieces:
@@ -150,7 +160,7 @@ def feed_all(parser: ResponseParser, pieces: Iterable[bytes]) -> None:
         buffer[: len(piece)] = b"\xff" * len(piece)
 
 
-def outcome(parser: ResponseParser) -> Outcome:
+def outcome(parser: Message) -> Outcome:
     """What came of it; takes the body."""
     return Outcome(parser.status, parser.reason, parser.fields, parser.take(), parser.complete, parser.reusable)
 
@@ -270,7 +280,7 @@ def test_any_bytes(pieces: list[bytes], start: bytes) -> None:
 def test_violations(data: bytes, head: bool) -> None:
     """What is no well-formed response is refused, however it arrives, and is never complete."""
     for pieces in ([data], every_byte(data), list(cut(data, [len(data) // 2]))):
-        parser = ResponseParser(head_request=head, head_limit=65536)
+        parser = OneResponse(head_request=head, head_limit=65536)
         with pytest.raises(ProtocolViolation):
             feed_all(parser, pieces)
         assert not parser.complete
@@ -287,7 +297,7 @@ def test_violations(data: bytes, head: bool) -> None:
 )
 def test_refused_head_is_no_head(data: bytes) -> None:
     """A head that is refused does not count as one, so that a clean error can be answered instead."""
-    parser = ResponseParser(head_request=False, head_limit=2000)
+    parser = OneResponse(head_request=False, head_limit=2000)
     with pytest.raises(ProtocolViolation):
         parser.feed(data)
     assert not parser.head_complete
@@ -362,3 +372,20 @@ class TestRequests:
         """What is encoded as chunks reads as the same body."""
         data = CHUNKED + b"".join(map(encode_chunk, pieces)) + LAST_CHUNK
         assert outcome(parse([data])).body == b"".join(pieces)
+
+
+REUSABLE = sorted(name for name, case in CASES.items() if case.complete and case.reusable)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_one_after_the_other(data: st.DataObject) -> None:
+    """A connection's parser makes of each response what a new one would, whatever came before on the connection."""
+    parser = ResponseParser(head_limit=65536)
+    for name in data.draw(st.lists(st.sampled_from(REUSABLE), min_size=1, max_size=5)):
+        case = CASES[name]
+        message = Message()
+        parser.begin(message, case.head)
+        feed_all(parser, data.draw(st.just([case.data]) | ways_to_cut(case.data)))
+        assert outcome(message) == outcome(parse([case.data], head=case.head))
+        assert message.complete
