@@ -3,7 +3,8 @@
 import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from importlib import import_module
+from typing import Any, NoReturn
 from urllib.parse import quote, unquote_plus
 
 from proxy_middleware._fields import Field, canonical, clean_values, is_token
@@ -11,7 +12,8 @@ from proxy_middleware.models import UpstreamRequest, header_fields
 
 _AUTHORIZATION = frozenset({b"authorization"})
 
-Pair = tuple[str | bytes, str | bytes]
+# A name and its value; a signer that gives no value takes away what has the name.
+Pair = tuple[str | bytes, str | bytes | None]
 Signer = Callable[[UpstreamRequest], Iterable[Pair]]
 NeedsBody = bool | Callable[[UpstreamRequest], bool]
 
@@ -93,12 +95,30 @@ class Credential:
         """Fields that depend on the request. `sign` runs last, sees the final request, and must not block.
 
         Args:
-            sign: Called with an `UpstreamRequest`; returns pairs of name and value, each replacing what has its name.
+            sign: Called with an `UpstreamRequest`; returns pairs of name and value, each replacing what has its name;
+                with None for a value, what has the name is taken away.
             needs_body: Hand `sign` the whole body, which then may be no longer than the replay limits; or a function
                 that says so for one request, which it sees before the credential is on it, and without its body.
             expires_at: Unix seconds.
         """
         return cls(expires_at=expires_at, needs_body=needs_body, _signers=(sign,))
+
+    @classmethod
+    def from_httpx_auth(cls, auth: Any, *, expires_at: float | None = None) -> "Credential":
+        """What an `auth` for httpx or httpx2 puts on; see `proxy_middleware.credentials.httpx_auth`.
+
+        Args:
+            auth: A (user, password) pair, a function from request to request, or an object with an `auth_flow` whose
+                first step is the request itself with header fields added, changed or removed. It must not block.
+            expires_at: Unix seconds.
+
+        Raises:
+            TypeError: It is none of these, or needs a response first, as digest authentication does.
+        """
+        # It builds on this class, and loads httpx, which others are spared.
+        module = import_module("proxy_middleware.credentials.httpx_auth")
+        credential: Credential = module.from_httpx_auth(auth, expires_at=expires_at)
+        return credential
 
     def put_on(self, fields: list[Field], target: bytes, stripped: bool = False) -> tuple[list[Field], bytes]:
         """Fields (a new list) and request target with the credential on; what has the same name is replaced.
@@ -129,8 +149,10 @@ class Credential:
         """Fields with those of the signers, each of which sees what the one before it added."""
         for sign in self._signers:
             request = UpstreamRequest(method, url, tuple(fields), body if self.needs_body else None)
-            added = _secret_fields(sign(request))
-            names = {canonical(name) for name, _ in added}
+            pairs = list(sign(request))
+            added = _secret_fields((name, value) for name, value in pairs if value is not None)
+            removed = _secret_fields((name, b"") for name, value in pairs if value is None)
+            names = {canonical(name) for name, _ in (*added, *removed)}
             fields = [pair for pair in fields if canonical(pair[0]) not in names] + list(added)
         return fields
 
@@ -156,7 +178,7 @@ def _any_needs_body(needs: list[NeedsBody]) -> NeedsBody:
     return lambda request: any(need(request) if callable(need) else need for need in needs)
 
 
-def _secret_fields(pairs: Iterable[Pair]) -> tuple[Field, ...]:
+def _secret_fields(pairs: Iterable[tuple[str | bytes, str | bytes]]) -> tuple[Field, ...]:
     try:
         return header_fields("Credential", pairs)
     except UnicodeEncodeError:

@@ -5,14 +5,32 @@ in `_drive.py`, one per colour, performs the step and sends the outcome back, or
 `yield`. Bodies and responses are opaque handles, and the core owns nothing that must be closed.
 """
 
+import re
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from proxy_middleware._browser import check_browser
 from proxy_middleware._credential import Credential
 from proxy_middleware._fields import Field, RequestFields, canonical, is_token, read_request, read_response
-from proxy_middleware._target import Origin, is_ordinary, path_allowed, resolve_target
+from proxy_middleware._globs import path_allowed
+from proxy_middleware._steps import (
+    Authenticate,
+    Body,
+    Collect,
+    Discard,
+    Forward,
+    Judge,
+    Obtain,
+    Probe,
+    Refresh,
+    Relay,
+    Resolve,
+    Response,
+    Step,
+    Steps,
+)
+from proxy_middleware._target import Origin, is_ordinary, resolve_target
 from proxy_middleware.errors import (
     AccessDenied,
     CredentialUnavailable,
@@ -30,6 +48,7 @@ from proxy_middleware.models import (
     Limits,
     ProxyRequest,
     Replay,
+    ResponseHead,
     Timeouts,
 )
 
@@ -40,140 +59,13 @@ _USUAL_METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT",
 _METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 # The same for paths: what IIS, Symfony and Laminas take for the path.
 _PATH_OVERRIDES = frozenset({b"x-original-url", b"x-rewrite-url"})
+_INSUFFICIENT_SCOPE = re.compile(rb'\berror\s*=\s*"?insufficient_scope\b', re.IGNORECASE)
 # Seconds of remaining life below which a credential is refreshed before it is used.
 EXPIRY_MARGIN = 30.0
 
 
-class Body(Protocol):
-    """What the core tells a request body; the rest of the handle is between the door and the engine."""
-
-    def expect(self, length: int | None) -> None:
-        """So many bytes will come; None where only the end tells."""
-
-
 # A NamedTuple's own constructor is a Python function; the steps are made by its base's, which is not.
 _make = tuple.__new__
-
-
-class Response(Protocol):
-    """What the core reads of a response; the rest of the handle is between the engine and the door."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def fields(self) -> list[Field]: ...
-
-    @property
-    def retried(self) -> bool: ...
-
-
-class Authenticate(NamedTuple):
-    """Who is calling? Answered with the caller, or None."""
-
-    request: ProxyRequest
-
-
-class Resolve(NamedTuple):
-    """Which connection is it? Answered with a Connection."""
-
-    selector: str
-    request: ProxyRequest
-
-
-class Obtain(NamedTuple):
-    """Which credential? Answered with an Obtained."""
-
-    connection: Connection
-
-
-class Obtained(NamedTuple):
-    """A credential, the time in Unix seconds, and what its provider can do: refresh, and judge responses."""
-
-    credential: Credential
-    now: float = 0.0
-    refreshes: bool = False
-    judges: bool = False
-
-
-class Refresh(NamedTuple):
-    """Answered with a newer credential than the rejected one."""
-
-    connection: Connection
-    rejected: Credential
-
-
-class Judge(NamedTuple):
-    """Does this response reject the credential? Answered with a bool; the response stays whole."""
-
-    connection: Connection
-    response: Response
-
-
-class Probe(NamedTuple):
-    """Is there a body? Only the first message tells in HTTP/2. Answered with a bool."""
-
-    body: Any
-
-
-class Collect(NamedTuple):
-    """Read the whole body, for a signer. Answered with bytes; more than `limit` is a PayloadTooLarge."""
-
-    body: Any
-    limit: int
-
-
-class Forward(NamedTuple):
-    """Send this request; answered with a Response.
-
-    Attributes:
-        origin: Where to.
-        method: As the caller spelled it.
-        target: In origin form, with its query.
-        fields: All of them, Host and framing included.
-        chunked: Whether the body is framed as chunks; else it has the length that is among the fields.
-        body: Handle of the body, or None if there is no body.
-        handle: The same handle, in any case: behind it is the caller, who may leave.
-        keep: Whether the body should be kept while it is sent, so that it can be sent again.
-        again: Whether this is the second time, so that the body starts over.
-        retry: Whether the engine may send once more if a reused connection turns out to be dead.
-        timeouts: What to wait for.
-    """
-
-    origin: Origin
-    method: bytes
-    target: bytes
-    fields: list[Field]
-    chunked: bool
-    body: Any
-    handle: Any
-    keep: bool
-    again: bool
-    retry: bool
-    timeouts: Timeouts
-
-    def __repr__(self) -> str:
-        # Tracebacks that show local variables must not show the credential.
-        return f"<Forward {self.method!r} to {self.origin}>"
-
-
-class Discard(NamedTuple):
-    """Give this response up, for a second one. Answered with False, and not done, if the body cannot be sent again."""
-
-    response: Any
-    body: Any
-
-
-class Relay(NamedTuple):
-    """The outcome: this response goes to the caller, with these fields, of which one may be its Content-Length."""
-
-    response: Any
-    fields: list[Field]
-    has_length: bool
-
-
-Step = Authenticate | Resolve | Obtain | Refresh | Judge | Probe | Collect | Forward | Discard
-Steps = Generator[Step, Any, Relay]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +201,18 @@ def _refresh(connection: Connection, rejected: Credential) -> Generator[Step, An
 
 def _is_rejected(connection: Connection, response: Response, judges: bool) -> Generator[Step, Any, bool]:
     if not judges:
-        return response.status == 401
+        return response.status == 401 and is_expiry(ResponseHead(response.status, response.fields))
     return bool((yield Judge(connection, response)))
+
+
+def is_expiry(head: ResponseHead) -> bool:
+    """Whether the response says, as it should, that the credential has expired: 401, and not for want of scope."""
+    return head.status == 401 and not lacks_scope(head)
+
+
+def lacks_scope(head: ResponseHead) -> bool:
+    """Whether the credential is good, but not for this; a newer one would not help (RFC 6750 section 3.1)."""
+    return any(name.lower() == b"www-authenticate" and _INSUFFICIENT_SCOPE.search(value) for name, value in head.fields)
 
 
 class _Draft(NamedTuple):

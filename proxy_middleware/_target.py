@@ -8,7 +8,7 @@ leaves the careful work to a second function.
 import functools
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -28,7 +28,7 @@ _PREFIX = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+")
 _SELECTOR = re.compile(rb"[A-Za-z0-9_.~:@+ -]{1,256}")
 _NOT_PATH = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*|[?#].*", re.DOTALL)
 
-# No escape, no parameter, no empty segment, no leading dot, no full URL: nothing to look at twice.
+# No escape, parameter, empty segment, leading dot or full URL: nothing to look at twice.
 _SEGMENTS = rb"(?!/(?i:https?):/)(?:/[\w~!$&'()*+,=:@-][\w~!$&'()*+,=:@.-]*+)"
 _PLAIN_TARGET = re.compile(_SEGMENTS + rb"*+/?")
 _ORDINARY_TARGET = re.compile(rb"(?=.{1,16384}\Z)" + _SEGMENTS + rb"++/?(?:\?[!-\"$-~]*+)?")
@@ -37,8 +37,7 @@ _PRINTABLE = re.compile(rb"[!-~]*")
 _FULL_URL = re.compile(rb"/(https?):/{1,2}([^/]*)(.*)", re.IGNORECASE | re.DOTALL)
 # Servers differ in whether they cut ";parameters" before or after they resolve dot segments, and decode before both.
 _DOTS = re.compile(rb"/(?:\.|%2e){1,2}(?=[/;]|%3b|\Z)", re.IGNORECASE)
-_HIDDEN_DOTS = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?=[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
-_ENCODED_SEPARATOR = re.compile(rb"%(2f|5c)", re.IGNORECASE)
+HIDDEN_DOTS = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?=[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
 
 
 class Origin(NamedTuple):
@@ -127,7 +126,7 @@ def parse_base(url: str) -> Base:
     if rest:
         raise ValueError("a base URL has neither a query nor a fragment")
     raw = path.rstrip("/").encode("ascii")
-    if _HIDDEN_DOTS.search(raw):
+    if HIDDEN_DOTS.search(raw):
         raise ValueError("a base URL has no dot segments")
     return Base(origin, raw)
 
@@ -250,7 +249,7 @@ class Matcher:
         if _agree((path, raw.partition(b"?")[0]), decoded):
             return self.match(path, root)
         rewritten = quote(decoded[0], safe=_PCHAR).encode("ascii")
-        if not (_HIDDEN_DOTS.search(path) or _HIDDEN_DOTS.search(rewritten)):
+        if not (HIDDEN_DOTS.search(path) or HIDDEN_DOTS.search(rewritten)):
             return self.match(rewritten, root)
         if self._find(path, root) or self._find(rewritten, root):
             raise InvalidTarget("The path has dot segments")
@@ -356,51 +355,10 @@ def _resolve_unusual(target: bytes, base: Base, allowed: Sequence[OriginPattern]
     else:
         origin, path = parse_origin(url[2], url[1].decode("ascii").lower()), url[3] or b"/"
         inside = origin == base.origin and (path + b"/").startswith(base.path + b"/")
-    if (_HIDDEN_DOTS if base.path else _DOTS).search(path):
+    if (HIDDEN_DOTS if base.path else _DOTS).search(path):
         raise InvalidTarget("The target has dot segments")
     # "*" reaches http only from a base URL that is http itself: nobody downgrades a credential by a target.
     same_scheme = origin.scheme == base.origin.scheme
     if origin != base.origin and not any(o.allows(origin) or (o.host == "*" and same_scheme) for o in allowed):
         raise AccessDenied("The connection does not allow this origin")
     return origin, path, inside
-
-
-def path_glob(pattern: str) -> re.Pattern[str]:
-    """Compile an entry of `Connection.paths`; "*" and "?" stop at a slash. ValueError without a slash at the start."""
-    if not pattern.startswith("/"):
-        raise ValueError("a path pattern starts with a slash")
-    *chunks, last = pattern.split("**")
-    body, star, tail = last.rpartition("*")
-    end = (_glob_chunk(body) + "[^/]*" if star else "") + _glob_chunk(tail)
-    if not chunks:
-        return re.compile(end)
-    first, *middle = map(_glob_chunk, chunks)
-    return re.compile(first + "".join(f"(?>.*?{chunk})" for chunk in middle) + ".*" + end, re.DOTALL)
-
-
-def _glob_chunk(text: str) -> str:
-    # Every star but the last takes as little as it can and never gives back (as in fnmatch.translate): the next star
-    # makes up for it, and a hostile path cannot make the match take polynomial time.
-    first, *rest = ("[^/]".join(map(re.escape, part.split("?"))) for part in text.split("*"))
-    return first + "".join(f"(?>[^/]*?{part})" for part in rest)
-
-
-def path_allowed(globs: Iterable[re.Pattern[str]], target: bytes, base: Base) -> bool:
-    """Whether a request target inside the base URL matches one of the globs.
-
-    Args:
-        globs: What `path_glob` gave.
-        target: The request target in origin-form from `resolve_target`; a query does not count.
-        base: The connection's base URL; what is not below its path never matches, the base URL itself is "/".
-    """
-    path = target.partition(b"?")[0]
-    # Without a base path such targets are forwarded, but a rule about paths cannot tell where they lead.
-    if not (path + b"/").startswith(base.path + b"/") or _HIDDEN_DOTS.search(path):
-        return False
-    # A decoded slash would look like a boundary between segments that the upstream may not see.
-    kept = _ENCODED_SEPARATOR.sub(lambda escape: b"%25" + escape[1].upper(), path[len(base.path) :] or b"/")
-    try:
-        text = unquote_to_bytes(kept).decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return any(glob.fullmatch(text) for glob in globs)

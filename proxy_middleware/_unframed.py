@@ -7,9 +7,9 @@ spooled first, and what is whole is sent with a Content-Length.
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from proxy_middleware._exchange import Relay
 from proxy_middleware._fields import Field
 from proxy_middleware._spool import Spool
+from proxy_middleware._steps import Relay
 from proxy_middleware.models import ProxyRequest, Replay, first_value
 
 Mode = Literal["auto", "always", "never"]

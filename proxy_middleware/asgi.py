@@ -10,8 +10,9 @@ from typing import Any, Unpack
 import anyio
 
 from proxy_middleware._drive import Perform, adrive
-from proxy_middleware._exchange import Relay, exchange
+from proxy_middleware._exchange import exchange
 from proxy_middleware._problem import problem
+from proxy_middleware._steps import Relay
 from proxy_middleware._target import Match
 from proxy_middleware._unframed import Unframed
 from proxy_middleware.asgi_body import Receive, RequestBody

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from proxy_middleware._drive import on_asyncio_loop
+from proxy_middleware._plugins import on_asyncio_loop
 from proxy_middleware._spool import Spool
 from proxy_middleware.errors import CallerLeft, InvalidRequest, PayloadTooLarge
 from proxy_middleware.models import Replay

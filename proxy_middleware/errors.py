@@ -13,6 +13,8 @@
     ├── PayloadTooLarge                 413     bad_request / payload_too_large     http_request_error
     ├── CredentialUnavailable           424     connection / access_token_expired   proxy_configuration_error
     │   └── RefreshFailed               424     connection / access_token_expired   proxy_configuration_error
+    ├── StoreUnavailable                424     connection / access_token_expired   proxy_configuration_error
+    ├── StoreCorrupted                  424     connection / access_token_expired   proxy_configuration_error
     ├── InternalError                   500     internal / internal                 proxy_internal_error
     ├── UpstreamError                   502     connection / upstream_unreachable   connection_terminated
     │   ├── DNSFailure                  502     connection / upstream_unreachable   dns_error
@@ -62,6 +64,8 @@ __all__ = [
     "ReadTimeout",
     "RefreshFailed",
     "ResponseTruncated",
+    "StoreCorrupted",
+    "StoreUnavailable",
     "TLSFailure",
     "UpstreamError",
     "UpstreamTimeout",
@@ -193,6 +197,26 @@ class RefreshFailed(CredentialUnavailable):
     """The credential could not be refreshed."""
 
     title = "The connection's credential could not be refreshed"
+
+
+class StoreUnavailable(ProxyError):
+    """The token store cannot be reached: what is known already goes on being used, what needs the store fails."""
+
+    status = 424
+    type = "connection"
+    key = "access_token_expired"
+    title = "The token store cannot be reached"
+    proxy_status = "proxy_configuration_error"
+
+
+class StoreCorrupted(ProxyError):
+    """A stored record cannot be decrypted: its key is not in the ring, or it was tampered with."""
+
+    status = 424
+    type = "connection"
+    key = "access_token_expired"
+    title = "The connection's stored tokens cannot be read"
+    proxy_status = "proxy_configuration_error"
 
 
 class InternalError(ProxyError):

@@ -6,7 +6,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from proxy_middleware._fields import Field, canonical, clean_values, is_token
-from proxy_middleware._target import Base, OriginPattern, parse_base, parse_origin_pattern, path_glob
+from proxy_middleware._globs import path_glob
+from proxy_middleware._target import Base, OriginPattern, parse_base, parse_origin_pattern
 
 __all__ = [
     "BrowserPolicy",
@@ -65,6 +66,8 @@ class Limits:
         connections_per_origin: Open connections to one upstream origin, per process and event loop.
         connections: Open connections to all upstreams, per process and event loop.
         keepalive: Seconds that an idle connection is kept.
+        credential_ttl: Seconds for which what a credential provider gave is used before the provider is asked again.
+        refresh_backoff: Seconds for which a failed refresh is not tried again.
         response_head: Bytes of a response head. More is a 502.
 
     Raises:
@@ -75,11 +78,13 @@ class Limits:
     connections_per_origin: int = 100
     connections: int = 1000
     keepalive: float = 60
+    credential_ttl: float = 60
+    refresh_backoff: float = 30
     response_head: int = 64 * 1024
 
     def __post_init__(self) -> None:
         _positive("Limits.request_body", self.request_body)
-        for name in ("connections_per_origin", "connections", "keepalive", "response_head"):
+        for name in self.__slots__[1:]:
             _positive(f"Limits.{name}", getattr(self, name) or 0)
 
 

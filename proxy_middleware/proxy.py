@@ -1,12 +1,15 @@
-"""Proxy: puts the parts together, and owns the pools."""
+"""Proxy: puts the parts together, and owns the pools and the credential cache."""
 
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from proxy_middleware._credential import Credential
-from proxy_middleware._drive import Perform, Plugins, asgi_performers, on_asyncio_loop, wsgi_performers
-from proxy_middleware._exchange import Forward, Rules
+from proxy_middleware._drive import Perform, asgi_performers, wsgi_performers
+from proxy_middleware._exchange import Rules
+from proxy_middleware._plugins import Plugins, on_asyncio_loop
+from proxy_middleware._single_flight import CredentialCache
+from proxy_middleware._steps import Forward
 from proxy_middleware._target import Matcher
 from proxy_middleware._unframed import Mode, SpoolPolicy
 from proxy_middleware.credentials.static import StaticCredentials
@@ -43,7 +46,7 @@ class Settings(TypedDict, total=False):
 
 
 class Proxy:
-    """The engine on its own: doors made by `asgi` and `wsgi` share its pools.
+    """The engine on its own: doors made by `asgi` and `wsgi` share its pools and its credential cache.
 
     Nothing is opened before the first request; pools are per process and event loop.
 
@@ -101,6 +104,7 @@ class Proxy:
         self.unframed = SpoolPolicy(spool_unframed)
         self._plugins = Plugins(authenticate, resolver, _finder(credentials))
         self._limits = limits or Limits()
+        self._cache = CredentialCache(self._limits.credential_ttl, self._limits.refresh_backoff)
         self._egress = egress or EgressPolicy()
         rules = self._limits, timeouts or Timeouts(), browser or BrowserPolicy(), replay or Replay(), cache_guard
         # ASGI servers fail on what they do not know as a status; WSGI has no such limit, and names as they came.
@@ -124,6 +128,14 @@ class Proxy:
 
         return WSGIProxyMiddleware.over(app, self)
 
+    def forget(self, connection_id: str) -> None:
+        """Drops what is cached of a connection's credential, so that the next request asks the provider.
+
+        For when the account behind a connection was connected anew, or its credential revoked. Other processes have
+        caches of their own, which last `Limits.credential_ttl`.
+        """
+        self._cache.forget(connection_id)
+
     def close(self) -> None:
         """Closes the pool of the WSGI door. A request that comes later opens a new one."""
         if self._threads is not None:
@@ -144,15 +156,15 @@ class Proxy:
         if self._transport is not None:
             from proxy_middleware.upstream.httpx import AsyncTransportUpstream
 
-            perform = asgi_performers(self._plugins, AsyncTransportUpstream(self._transport).send)
+            perform = asgi_performers(self._plugins, self._cache, AsyncTransportUpstream(self._transport).send)
             return perform, perform
         if self._asyncio is None:
             from proxy_middleware.upstream.asyncio import AsyncioUpstream
 
             self._asyncio = AsyncioUpstream(self._limits, self._egress, self._ssl_context)
         return (
-            asgi_performers(self._plugins, self._asyncio.send),
-            asgi_performers(self._plugins, self._send_on_trio),
+            asgi_performers(self._plugins, self._cache, self._asyncio.send),
+            asgi_performers(self._plugins, self._cache, self._send_on_trio),
         )
 
     def wsgi_performers(self) -> Perform:
@@ -160,12 +172,12 @@ class Proxy:
         if self._transport is not None:
             from proxy_middleware.upstream.httpx import TransportUpstream
 
-            return wsgi_performers(self._plugins, TransportUpstream(self._transport).send)
+            return wsgi_performers(self._plugins, self._cache, TransportUpstream(self._transport).send)
         if self._threads is None:
             from proxy_middleware.upstream.threads import ThreadsUpstream
 
             self._threads = ThreadsUpstream(self._limits, self._egress, self._ssl_context)
-        return wsgi_performers(self._plugins, self._threads.send)
+        return wsgi_performers(self._plugins, self._cache, self._threads.send)
 
     def _send_on_trio(self, forward: Forward) -> Any:
         if self._on_trio is None:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Unpack
 
 from proxy_middleware._drive import drive
-from proxy_middleware._exchange import Relay, exchange
+from proxy_middleware._exchange import exchange
 from proxy_middleware._fields import Field, clean_values
 from proxy_middleware._problem import problem
+from proxy_middleware._steps import Relay
 from proxy_middleware._target import Match
 from proxy_middleware._unframed import Unframed
 from proxy_middleware.errors import (

@@ -15,7 +15,9 @@ from proxy_middleware import (
     ResponseHead,
     Timeouts,
 )
-from proxy_middleware._exchange import (
+from proxy_middleware._exchange import Rules, exchange
+from proxy_middleware._fields import Field
+from proxy_middleware._steps import (
     Authenticate,
     Collect,
     Discard,
@@ -27,10 +29,7 @@ from proxy_middleware._exchange import (
     Refresh,
     Relay,
     Resolve,
-    Rules,
-    exchange,
 )
-from proxy_middleware._fields import Field
 
 OLD, NEW = Credential.bearer("old"), Credential.bearer("new")
 CONNECTION = Connection("c", "https://api.example.com")

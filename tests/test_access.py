@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy_middleware import ProxyRequest, anyone, bearer_tokens, host_user
-from proxy_middleware._drive import for_asgi
+from proxy_middleware._plugins import for_asgi
 
 AUTHENTICATE = bearer_tokens({"token-a": "alice", "token-b": {"name": "bob"}, "tøken": "eve", "zero": 0})
 

@@ -12,6 +12,7 @@ import pytest
 from proxy_middleware import Credential
 from proxy_middleware._drive import adrive, asgi_performers
 from proxy_middleware._exchange import exchange
+from proxy_middleware._single_flight import CredentialCache
 from proxy_middleware.errors import (
     InternalError,
     NotAuthenticated,
@@ -124,7 +125,7 @@ def test_loop_goes_on_while_a_plugin_blocks() -> None:
         given = request()
         app = App(authenticate=authenticate)
         steps = exchange(given, "1.1", Body(), rules())
-        task = asyncio.create_task(adrive(steps, asgi_performers(app.plugins, app.asend)))
+        task = asyncio.create_task(adrive(steps, asgi_performers(app.plugins, CredentialCache(), app.asend)))
         await asyncio.to_thread(waiting.wait, 5)
         freed.set()
         await task
@@ -234,7 +235,7 @@ def test_response_is_aborted_if_the_request_is_cancelled() -> None:
 
     async def main(app: App) -> None:
         steps = exchange(request(), "1.1", Body(), rules())
-        task = asyncio.create_task(adrive(steps, asgi_performers(app.plugins, app.asend)))
+        task = asyncio.create_task(adrive(steps, asgi_performers(app.plugins, CredentialCache(), app.asend)))
         await refreshing.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

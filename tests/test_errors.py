@@ -40,6 +40,8 @@ TABLE = rows(
     PayloadTooLarge        413  bad_request  payload_too_large        http_request_error
     CredentialUnavailable  424  connection   access_token_expired     proxy_configuration_error
     RefreshFailed          424  connection   access_token_expired     proxy_configuration_error
+    StoreUnavailable       424  connection   access_token_expired     proxy_configuration_error
+    StoreCorrupted         424  connection   access_token_expired     proxy_configuration_error
     UpstreamError          502  connection   upstream_unreachable     connection_terminated
     DNSFailure             502  connection   upstream_unreachable     dns_error
     ConnectFailed          502  connection   upstream_unreachable     connection_refused

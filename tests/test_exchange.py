@@ -18,8 +18,8 @@ from proxy_middleware import (
     ProxyRequest,
     Timeouts,
 )
-from proxy_middleware._exchange import Authenticate, Obtain, Resolve
 from proxy_middleware._fields import Field
+from proxy_middleware._steps import Authenticate, Obtain, Resolve
 from proxy_middleware.errors import (
     AddressRefused,
     ConnectFailed,

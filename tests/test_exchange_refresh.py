@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from proxy_middleware import Credential, RefreshFailed, ResponseHead, UpstreamRequest
-from proxy_middleware._exchange import Discard, Judge, Refresh
 from proxy_middleware._fields import Field
+from proxy_middleware._steps import Discard, Judge, Refresh
 from proxy_middleware.errors import ConnectFailed, CredentialUnavailable, ProxyError
 from tests.script import NEW, OLD, Body, Response, Script, play, request
 

@@ -3,8 +3,8 @@
 import pytest
 
 from proxy_middleware import BrowserPolicy, Credential, Replay, UpstreamRequest
-from proxy_middleware._exchange import Collect, Discard
 from proxy_middleware._fields import Field
+from proxy_middleware._steps import Collect, Discard
 from proxy_middleware.errors import PayloadTooLarge, ProtocolViolation
 from tests.script import HOST, NEW, Body, Response, Script, play, request
 

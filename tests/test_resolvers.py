@@ -14,7 +14,7 @@ from proxy_middleware import (
     StaticCredentials,
     StaticResolver,
 )
-from proxy_middleware._drive import for_asgi
+from proxy_middleware._plugins import for_asgi
 from proxy_middleware.errors import CredentialUnavailable
 from tests.in_process import Call, proxy_to
 from tests.upstreams import ScriptedUpstream, response

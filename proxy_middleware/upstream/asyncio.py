@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import aiohappyeyeballs
 
-from proxy_middleware._exchange import Forward
+from proxy_middleware._steps import Forward
 from proxy_middleware._target import Origin
 from proxy_middleware.errors import ConnectionTerminated, ConnectTimeout, PoolExhausted
 from proxy_middleware.models import EgressPolicy, Limits, Timeouts

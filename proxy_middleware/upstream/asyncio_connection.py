@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from proxy_middleware._exchange import Forward
+from proxy_middleware._steps import Forward
 from proxy_middleware._target import Origin
 from proxy_middleware.errors import (
     ConnectionTerminated,

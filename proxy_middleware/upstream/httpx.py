@@ -21,7 +21,7 @@ import httpcore
 import httpx
 from anyio.lowlevel import RunVar
 
-from proxy_middleware._exchange import Forward
+from proxy_middleware._steps import Forward
 from proxy_middleware.errors import HeadTimeout
 from proxy_middleware.models import EgressPolicy, Limits
 from proxy_middleware.upstream.dial import default_ssl_context

@@ -13,8 +13,8 @@ from typing import Any
 
 import anyio
 
-from proxy_middleware._exchange import Forward
 from proxy_middleware._fields import Field, clean_values
+from proxy_middleware._steps import Forward
 from proxy_middleware.errors import (
     ConnectFailed,
     ConnectionTerminated,

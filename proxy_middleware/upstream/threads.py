@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from proxy_middleware._exchange import Forward
+from proxy_middleware._steps import Forward
 from proxy_middleware._target import Origin
 from proxy_middleware.errors import ConnectionTerminated, PoolExhausted
 from proxy_middleware.models import EgressPolicy, Limits, Timeouts

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from proxy_middleware._exchange import Forward
+from proxy_middleware._steps import Forward
 from proxy_middleware._target import Origin
 from proxy_middleware.errors import (
     CallerLeft,

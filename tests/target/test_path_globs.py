@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy_middleware._target import path_allowed, path_glob
+from proxy_middleware._globs import path_allowed, path_glob
 from tests.target.requests import BARE, BASED
 
 

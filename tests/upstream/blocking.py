@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from proxy_middleware._exchange import Forward
+from proxy_middleware._steps import Forward
 from proxy_middleware._target import Origin
 from proxy_middleware.models import EgressPolicy, Limits, Timeouts
 from proxy_middleware.upstream.threads import ThreadsUpstream

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from proxy_middleware._exchange import Forward
+from proxy_middleware._steps import Forward
 from proxy_middleware._target import Origin
 from proxy_middleware.models import Timeouts
 from proxy_middleware.upstream.httpx import AsyncTransportUpstream, TransportUpstream

@@ -1,0 +1,137 @@
+"""Credential providers, behind the credential cache, in the colour of the door."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from proxy_middleware._credential import Credential
+from proxy_middleware._exchange import is_expiry
+from proxy_middleware._plugins import Call, Find, asettled, for_asgi, for_asgi_apart, settled
+from proxy_middleware._single_flight import CredentialCache
+from proxy_middleware._steps import Obtained
+from proxy_middleware.errors import ProxyError, RefreshFailed, ResponseTruncated
+from proxy_middleware.models import Connection, ResponseHead
+from proxy_middleware.protocols import CredentialProvider
+
+# Bytes of a response's body that `is_rejected` may see.
+JUDGED = 64 * 1024
+
+
+class Provider:
+    """A provider's methods, and whether it has the optional ones."""
+
+    def __init__(
+        self, provider: CredentialProvider, wait: Callable[[Call], Call], judge: Callable[[Call], Call]
+    ) -> None:
+        refresh, is_rejected = getattr(provider, "refresh", None), getattr(provider, "is_rejected", None)
+        self.obtain = wait(provider.obtain)
+        self.refresh = wait(refresh) if refresh else None
+        self.is_rejected = judge(is_rejected) if is_rejected else None
+        self.needs_body: Call | None = getattr(is_rejected, "needs_body", None)
+
+    def obtained(self, credential: Credential) -> Obtained:
+        """What the core is told."""
+        return Obtained(credential, time.time(), self.refresh is not None, self.is_rejected is not None)
+
+
+class Providers:
+    """Finds the provider of a connection, and performs what the core asks of it, in a thread.
+
+    Args:
+        find: The credential, or the provider, of a connection; the same few objects for ever.
+        cache: Keeps what providers gave.
+    """
+
+    def __init__(self, find: Find, cache: CredentialCache) -> None:
+        self._find = find
+        self._cache = cache
+        self._known: dict[int, Provider | Obtained] = {}
+
+    def obtain(self, connection: Connection) -> Any:
+        """The credential to use now, as an Obtained."""
+        provider = self._of(connection)
+        if type(provider) is Obtained:
+            return provider
+        assert isinstance(provider, Provider)
+        credential = self._cache.get(connection)
+        return self._obtain(provider, connection) if credential is None else provider.obtained(credential)
+
+    def refresh(self, connection: Connection, rejected: Credential) -> Any:
+        """A newer credential than the rejected one."""
+        provider = self._of(connection)
+        if not isinstance(provider, Provider) or not provider.refresh:
+            raise RefreshFailed
+        return self._refresh(provider.refresh, connection, rejected)
+
+    def judge(self, connection: Connection, response: Any) -> Any:
+        """Whether this response rejects the credential."""
+        provider = self._of(connection)
+        head = ResponseHead(response.status, response.fields)
+        if not isinstance(provider, Provider) or not provider.is_rejected:
+            return is_expiry(head)
+        if provider.needs_body is None or not provider.needs_body(head):
+            return provider.is_rejected(connection, head)
+        return self._judge_body(provider.is_rejected, connection, response)
+
+    def _of(self, connection: Connection) -> Provider | Obtained:
+        source = self._find(connection)
+        known = self._known.get(id(source))
+        if known is None:
+            known = Obtained(source) if isinstance(source, Credential) else self._provider(source)
+            # `find` hands out the same few objects for ever, so that their ids stay theirs.
+            self._known[id(source)] = known
+        return known
+
+    # What differs by colour.
+
+    def _provider(self, source: CredentialProvider) -> Provider:
+        return Provider(source, lambda function: function, lambda function: function)
+
+    def _obtain(self, provider: Provider, connection: Connection) -> Any:
+        return provider.obtained(self._cache.obtain(connection, lambda: settled(provider.obtain(connection))))
+
+    def _refresh(self, refresh: Call, connection: Connection, rejected: Credential) -> Any:
+        return self._cache.refresh(connection, rejected, lambda: settled(refresh(connection, rejected)))
+
+    def _judge_body(self, is_rejected: Call, connection: Connection, response: Any) -> Any:
+        pieces: list[bytes] = []
+        try:
+            while not _enough(response, pieces):
+                pieces.append(response.read())
+        except (ProxyError, ResponseTruncated):
+            pass  # Whoever reads on is told.
+        return is_rejected(connection, _head_with(response, pieces))
+
+
+class AsyncProviders(Providers):
+    """The same on an event loop."""
+
+    def _provider(self, source: CredentialProvider) -> Provider:
+        return Provider(source, for_asgi_apart, for_asgi)
+
+    async def _obtain(self, provider: Provider, connection: Connection) -> Obtained:
+        credential = await self._cache.aobtain(connection, lambda: asettled(provider.obtain(connection)))
+        return provider.obtained(credential)
+
+    async def _refresh(self, refresh: Call, connection: Connection, rejected: Credential) -> Credential:
+        return await self._cache.arefresh(connection, rejected, lambda: asettled(refresh(connection, rejected)))
+
+    async def _judge_body(self, is_rejected: Call, connection: Connection, response: Any) -> bool:
+        pieces: list[bytes] = []
+        try:
+            while not _enough(response, pieces):
+                pieces.append(await response.read())
+        except (ProxyError, ResponseTruncated):
+            pass  # Whoever reads on is told.
+        return bool(await asettled(is_rejected(connection, _head_with(response, pieces))))
+
+
+def _enough(response: Any, pieces: list[bytes]) -> bool:
+    return response.at_end or sum(map(len, pieces)) >= JUDGED
+
+
+def _head_with(response: Any, pieces: list[bytes]) -> ResponseHead:
+    """The head with the start of the body, which is put back."""
+    body = b"".join(pieces)
+    response.unread(body)
+    return ResponseHead(response.status, response.fields, body[:JUDGED])

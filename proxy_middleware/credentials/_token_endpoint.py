@@ -1,0 +1,232 @@
+"""One call to a token endpoint: a POST that follows nothing, bounded in time and size, and what its answer means.
+
+Answers are values rather than exceptions, since the frames of an exception would hold what was sent. Sources: RFC 6749
+sections 3.2, 5.1 and 5.2; RFC 9700.
+"""
+
+import json
+import math
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import httpx
+
+from proxy_middleware.errors import AddressRefused
+from proxy_middleware.models import EgressPolicy
+from proxy_middleware.upstream.dial import default_ssl_context
+from proxy_middleware.upstream.httpx_egress import one_call_transport
+
+__all__ = ["Granted", "Outage", "Refused", "TokenEndpoint"]
+
+MAX_BODY = 1024 * 1024
+
+_FIELDS = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "content-type": "application/x-www-form-urlencoded",
+    "user-agent": "proxy_middleware",
+}
+# All that RFC 6749 section 5.2 and the known endpoints define; too narrow for a token that an endpoint may echo.
+_ERROR_CODE = re.compile(r"[a-z_]{1,40}")
+# Slack names who its token is for where the type should be; each is sent as a bearer token.
+_BEARER = frozenset({"bearer", "bot", "user"})
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """New tokens (RFC 6749 section 5.1).
+
+    Attributes:
+        access_token: Can go into a header field.
+        refresh_token: None if the old one stays.
+        expires_at: Unix seconds; None if that is not known.
+        scope: As granted; None if it is the one that was asked for.
+        members: The whole response.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_at: float | None
+    scope: str | None
+    members: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The endpoint's own refusal (RFC 6749 section 5.2); `code` is fit to be logged."""
+
+    code: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """No answer, or none that can be understood; `reason` is fit to be logged."""
+
+    reason: str
+
+
+class TokenEndpoint:
+    """A token endpoint.
+
+    Args:
+        url: Where it is.
+        egress: Which addresses may be dialled; None is the default policy.
+        ssl_context: None verifies against the system's authorities.
+        transport: Is used instead of one made of these two.
+
+    Raises:
+        TypeError: The transport is none, or comes beside what it would decide itself.
+        ValueError: The URL is not absolute, not http(s), or has user information or a fragment.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        egress: EgressPolicy | None,
+        ssl_context: ssl.SSLContext | None,
+        transport: httpx.BaseTransport | None,
+    ) -> None:
+        if transport is not None and not isinstance(transport, httpx.BaseTransport):
+            raise TypeError("OAuth2: transport is a blocking httpx transport, such as httpx.HTTPTransport()")
+        if transport is not None and (egress is not None or ssl_context is not None):
+            raise TypeError(
+                "OAuth2: a transport decides itself on addresses and TLS: egress and ssl_context are not used"
+            )
+        self.url = url
+        self.host = _host(url)
+        self._egress = egress or EgressPolicy()
+        self._given_context = ssl_context
+        self._transport = transport
+
+    def ask(self, headers: Mapping[str, str], form: str, deadline: float) -> Granted | Refused | Outage:
+        """Sends a form and reads the answer; raises nothing.
+
+        Args:
+            headers: Those of the client authentication.
+            form: Encoded.
+            deadline: By `time.monotonic()`. A given transport that sits on one response head may outlast it.
+        """
+        asked = time.time()
+        try:
+            status, body = self._post(headers, form, deadline)
+        except AddressRefused:
+            return Outage("the egress policy refuses its address")
+        except Exception as error:
+            return Outage(f"no answer ({type(error).__name__})")
+        return _TOO_LONG if body is None else read_answer(status, body, asked)
+
+    def _post(self, headers: Mapping[str, str], form: str, deadline: float) -> tuple[int, bytes | None]:
+        left = max(deadline - time.monotonic(), 0.001)
+        request = httpx.Request(
+            "POST",
+            self.url,
+            headers={**_FIELDS, **headers},
+            content=form.encode("ascii"),
+            extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), left)},
+        )
+        if self._transport is not None:
+            return _exchange(self._transport, request, deadline)
+        with one_call_transport(self._egress, self._ssl_context, deadline) as transport:
+            return _exchange(transport, request, deadline)
+
+    @cached_property
+    def _ssl_context(self) -> ssl.SSLContext:
+        return self._given_context or default_ssl_context()
+
+
+_TOO_LONG = Outage(f"the answer is longer than {MAX_BODY} bytes")
+
+
+def _host(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        raise ValueError("OAuth2: token_url is no URL") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.fragment:
+        raise ValueError("OAuth2: token_url is an absolute http or https URL without user information and fragment")
+    return parsed.host
+
+
+def _exchange(transport: httpx.BaseTransport, request: httpx.Request, deadline: float) -> tuple[int, bytes | None]:
+    """Status and body; None is a body that is too long."""
+    response = transport.handle_request(request)
+    try:
+        body = bytearray()
+        for chunk in response.stream:  # type: ignore[union-attr]
+            body += chunk
+            if len(body) > MAX_BODY:
+                return response.status_code, None
+            if time.monotonic() > deadline:
+                raise httpx.ReadTimeout("")
+        return response.status_code, bytes(body)
+    finally:
+        response.close()
+
+
+def read_answer(status: int, body: bytes, asked: float) -> Granted | Refused | Outage:
+    """What an answer means.
+
+    Args:
+        status: Of the response.
+        body: Of the response.
+        asked: When the request was sent, in Unix seconds; `expires_in` counts from there.
+    """
+    if not (200 <= status < 300 or 400 <= status < 500) or status == 429:
+        return Outage(f"status {status}")
+    members = _json_object(body)
+    if members is None:
+        return Outage(f"status {status} without a JSON object")
+    # GitHub and Slack refuse with status 200.
+    if error := members.get("error"):
+        known = isinstance(error, str) and _ERROR_CODE.fullmatch(error)
+        return Refused(error if known else "unreadable", status)
+    if status >= 400:
+        return Outage(f"status {status} without an error code")
+    return _granted(members, asked)
+
+
+def _json_object(body: bytes) -> Mapping[str, Any] | None:
+    try:
+        members = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return members if isinstance(members, dict) else None
+
+
+def _granted(members: Mapping[str, Any], asked: float) -> Granted | Outage:
+    token_type = members.get("token_type") or "bearer"
+    if not isinstance(token_type, str) or token_type.lower() not in _BEARER:
+        # RFC 6749 section 7.1: a token of a type that is not understood must not be used.
+        return Outage("a token type other than bearer, which is not supported")
+    access = _text(members.get("access_token"))
+    if access is None or not (access.isascii() and access.isprintable()):
+        return Outage("an answer without a usable access token")
+    lifetime = _lifetime(members.get("expires_in"))
+    return Granted(
+        access,
+        _text(members.get("refresh_token")),
+        None if lifetime is None else asked + lifetime,
+        _text(members.get("scope")),
+        members,
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _lifetime(value: object) -> float | None:
+    """Seconds; None for what is no positive number, for by then the old refresh token may be used up."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds < math.inf else None

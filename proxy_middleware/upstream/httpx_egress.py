@@ -1,0 +1,133 @@
+"""A blocking httpx transport for single calls of our own: it dials only checked addresses, and keeps to one deadline.
+
+httpx knows a time-out for each read only, which an answer that comes byte by byte outlasts.
+"""
+
+import os
+import ssl
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import httpcore
+import httpx
+
+from proxy_middleware._target import Origin
+from proxy_middleware.models import EgressPolicy
+from proxy_middleware.upstream.egress import AddrInfo, dialable
+from proxy_middleware.upstream.lookup import Lookups, literal
+
+__all__ = ["one_call_transport"]
+
+
+def one_call_transport(egress: EgressPolicy, ssl_context: ssl.SSLContext, deadline: float) -> httpx.HTTPTransport:
+    """A transport for calls that have all to be over at one moment. Reuses no connection, obeys no environment.
+
+    A refused address is raised as `AddressRefused`, everything else as httpx does.
+
+    Args:
+        egress: Which addresses may be dialled.
+        ssl_context: Verifies the server.
+        deadline: By `time.monotonic()`; look-up, connect, TLS, request and response all end before it.
+    """
+    transport = httpx.HTTPTransport(verify=ssl_context, trust_env=False)
+    # httpx takes no network backend; the pool it has made is still empty.
+    transport._pool = httpcore.ConnectionPool(
+        ssl_context=ssl_context, max_keepalive_connections=0, network_backend=_CheckedBackend(egress, deadline)
+    )
+    return transport
+
+
+class _CheckedBackend(httpcore.NetworkBackend):
+    """Dials the addresses that it has checked itself. TLS goes by the name all the same."""
+
+    def __init__(self, egress: EgressPolicy, deadline: float) -> None:
+        self._egress = egress
+        self._deadline = deadline
+        self._dialler = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        *others, last = dialable(self._egress, self._look_up(Origin("https", host, port)))
+        for tried, info in enumerate(others):
+            # No address has more than its share of the time.
+            share = self._left() / (len(others) + 1 - tried)
+            try:
+                return self._dial(info, share, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return self._dial(last, self._left(), local_address, socket_options)
+
+    def _look_up(self, origin: Origin) -> Sequence[AddrInfo]:
+        found = literal(origin)
+        if found is not None:
+            return found
+        later = _lookups.submit(origin)
+        try:
+            return later.result(self._left())
+        except TimeoutError:
+            raise httpcore.ConnectTimeout from None
+        except (OSError, UnicodeError):
+            raise httpcore.ConnectError from None
+        finally:
+            later.cancel()
+
+    def _dial(self, info: AddrInfo, timeout: float, *options: Any) -> httpcore.NetworkStream:
+        address, port = info[4][:2]
+        return _Stream(self._dialler.connect_tcp(address, port, timeout, *options), self._deadline)
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ConnectTimeout
+        return left
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection on which nothing waits beyond the deadline, however often it is read."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._left(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._left(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = self._left(httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _left(self, late: type[Exception]) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise late
+        return left
+
+
+_lookups = Lookups()
+
+
+def _after_fork() -> None:
+    # The threads of the parent are not there to work the queue off.
+    global _lookups
+    _lookups = Lookups()
+
+
+os.register_at_fork(after_in_child=_after_fork)

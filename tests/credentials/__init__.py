@@ -1,0 +1,1 @@
+"""Tests of the credential providers, and what checks their work without the libraries that did it."""

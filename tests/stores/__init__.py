@@ -1,0 +1,1 @@
+"""Tests of the token stores, against real servers."""
