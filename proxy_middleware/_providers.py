@@ -1,7 +1,7 @@
 """Credential providers, behind the credential cache, in the colour of the door."""
 
-import time
 from collections.abc import Callable
+from time import time
 from typing import Any
 
 from proxy_middleware._credential import Credential
@@ -28,10 +28,12 @@ class Provider:
         self.refresh = wait(refresh) if refresh else None
         self.is_rejected = judge(is_rejected) if is_rejected else None
         self.needs_body: Call | None = getattr(is_rejected, "needs_body", None)
+        self._refreshes, self._judges = refresh is not None, is_rejected is not None
 
     def obtained(self, credential: Credential) -> Obtained:
         """What the core is told."""
-        return Obtained(credential, time.time(), self.refresh is not None, self.is_rejected is not None)
+        # The tuple's own constructor: that of a NamedTuple is a Python function.
+        return tuple.__new__(Obtained, (credential, time(), self._refreshes, self._judges))
 
 
 class Providers:

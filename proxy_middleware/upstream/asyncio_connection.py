@@ -287,16 +287,16 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         response = self._response
         self._closed()
-        if response is None:
-            return
-        try:
-            if exc is not None or not self._ended:
-                self._parser.reset()
-            self._parser.eof()
-        except (ConnectionTerminated, ResponseTruncated) as error:
-            response.wake(error)
-        else:
-            response.wake()
+        if response is not None:
+            try:
+                if exc is not None or not self._ended:
+                    self._parser.reset()
+                self._parser.eof()
+            except (ConnectionTerminated, ResponseTruncated) as error:
+                response.wake(error)
+            else:
+                response.wake()
+        self._parser.close()
 
     def pause_writing(self) -> None:
         self._writable = self.loop.create_future()

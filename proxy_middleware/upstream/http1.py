@@ -150,6 +150,12 @@ class ResponseParser:
         """The connection has been reset: what had come so far is not whole, whatever delimits it."""
         self._until_close = False
 
+    def close(self) -> None:
+        """Nothing more comes: lets go of what holds this object, so that no cycle is left to the garbage collector."""
+        self._parser = None
+        self._message = Message()
+        self._add = _drop
+
     def _feed_on(self, message: Message, data: bytes | memoryview) -> None:
         """What is, or may be, more than a head and what came with it."""
         if message.complete:

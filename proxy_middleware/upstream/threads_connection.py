@@ -80,12 +80,19 @@ class Response(Message):
 
 
 class Connection:
-    """One connection to an upstream: idle, or busy with one request, for the thread that sent it."""
+    """One connection to an upstream: idle, or busy with one request, for the thread that sent it.
+
+    Attributes:
+        has_place: Whether a place in the pool is taken for it.
+        expires: When it has been idle for too long, by the monotonic clock.
+        answered: Once it is closed, whether a byte of its last response had arrived.
+    """
 
     def __init__(self, owner: Owner, origin: Origin, sock: socket.socket, head_limit: int) -> None:
         self.origin = origin
         self.has_place = False
         self.expires = 0.0
+        self.answered = False
         self._owner = owner
         self._sock = sock
         self._poll = select.poll()
@@ -262,11 +269,6 @@ class Connection:
 
     # Idle, and endings.
 
-    @property
-    def answered(self) -> bool:
-        """Whether a byte of the last response has arrived."""
-        return self._latest is not None and self._latest.started
-
     def usable(self) -> bool:
         """Whether an idle connection has kept silent: neither closed, nor sent what nobody asked for."""
         if self._events != READ:
@@ -295,7 +297,9 @@ class Connection:
 
     def drop(self) -> None:
         """Closes this process's descriptor, and tells nobody: not the owner, nor the upstream by TLS."""
-        self._response = self._caller = self._body = None
+        self.answered |= self._latest is not None and self._latest.started
+        self._response = self._latest = self._caller = self._body = None
+        self._parser.close()
         self._sock.close()
 
     def interrupt(self) -> None:
