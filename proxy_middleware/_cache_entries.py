@@ -67,6 +67,7 @@ class Entry:
         fresh_until: When `obtain` is to be called again, by the monotonic clock.
         failed: The credential that could not be refreshed; None where it was `obtain` that failed.
         retry_at: Until when that is not tried again, by the monotonic clock.
+        life: Seconds that the credential had to live when it came from a refresh.
     """
 
     connection: Connection
@@ -76,6 +77,7 @@ class Entry:
     fresh_until: float = float("-inf")
     failed: Credential | None = None
     retry_at: float = float("-inf")
+    life: float = float("inf")
 
 
 class Entries:
@@ -115,6 +117,8 @@ class Entries:
         before = self._of(question)
         entry = Entry(question.connection, question.facts, question.serial, credential)
         entry.fresh_until = self._clock() + self._seconds(credential, self._ttl)
+        if question.rejected is not None and credential.expires_at is not None:
+            entry.life = credential.expires_at - self._now()
         if before is not None and before.failed == credential:
             entry.failed, entry.retry_at = before.failed, before.retry_at
         self._insert(entry)

@@ -60,8 +60,6 @@ _METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-
 # The same for paths: what IIS, Symfony and Laminas take for the path.
 _PATH_OVERRIDES = frozenset({b"x-original-url", b"x-rewrite-url"})
 _INSUFFICIENT_SCOPE = re.compile(rb'\berror\s*=\s*"?insufficient_scope\b', re.IGNORECASE)
-# Seconds of remaining life below which a credential is refreshed before it is used.
-EXPIRY_MARGIN = 30.0
 
 
 # A NamedTuple's own constructor is a Python function; the steps are made by its base's, which is not.
@@ -117,8 +115,8 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     if found.length is None and not chunked and not http1:
         chunked = yield Probe(body)
 
-    credential, now, refreshes, judges = yield _make(Obtain, (connection,))
-    if credential.expires_at is not None and credential.expires_at - now < EXPIRY_MARGIN:
+    credential, now, refreshes, judges, margin = yield _make(Obtain, (connection,))
+    if credential.expires_at is not None and credential.expires_at - now < margin:
         credential = yield from _refresh_early(connection, credential, now, refreshes)
         refreshes = False  # Once per request.
 

@@ -8,7 +8,7 @@ from proxy_middleware._credential import Credential
 from proxy_middleware._exchange import is_expiry
 from proxy_middleware._plugins import Call, Find, asettled, for_asgi, for_asgi_apart, settled
 from proxy_middleware._single_flight import CredentialCache
-from proxy_middleware._steps import Obtained
+from proxy_middleware._steps import EXPIRY_MARGIN, Obtained
 from proxy_middleware.errors import ProxyError, RefreshFailed, ResponseTruncated
 from proxy_middleware.models import Connection, ResponseHead
 from proxy_middleware.protocols import CredentialProvider
@@ -30,10 +30,13 @@ class Provider:
         self.needs_body: Call | None = getattr(is_rejected, "needs_body", None)
         self._refreshes, self._judges = refresh is not None, is_rejected is not None
 
-    def obtained(self, credential: Credential) -> Obtained:
+    def obtained(self, credential: Credential, cache: CredentialCache, connection: Connection) -> Obtained:
         """What the core is told."""
+        now, margin = time(), EXPIRY_MARGIN
+        if credential.expires_at is not None and credential.expires_at - now < margin:
+            margin = cache.margin(connection, margin)
         # The tuple's own constructor: that of a NamedTuple is a Python function.
-        return tuple.__new__(Obtained, (credential, time(), self._refreshes, self._judges))
+        return tuple.__new__(Obtained, (credential, now, self._refreshes, self._judges, margin))
 
 
 class Providers:
@@ -56,7 +59,9 @@ class Providers:
             return provider
         assert isinstance(provider, Provider)
         credential = self._cache.get(connection)
-        return self._obtain(provider, connection) if credential is None else provider.obtained(credential)
+        if credential is None:
+            return self._obtain(provider, connection)
+        return provider.obtained(credential, self._cache, connection)
 
     def refresh(self, connection: Connection, rejected: Credential) -> Any:
         """A newer credential than the rejected one."""
@@ -90,7 +95,8 @@ class Providers:
         return Provider(source, lambda function: function, lambda function: function)
 
     def _obtain(self, provider: Provider, connection: Connection) -> Any:
-        return provider.obtained(self._cache.obtain(connection, lambda: settled(provider.obtain(connection))))
+        credential = self._cache.obtain(connection, lambda: settled(provider.obtain(connection)))
+        return provider.obtained(credential, self._cache, connection)
 
     def _refresh(self, refresh: Call, connection: Connection, rejected: Credential) -> Any:
         return self._cache.refresh(connection, rejected, lambda: settled(refresh(connection, rejected)))
@@ -113,7 +119,7 @@ class AsyncProviders(Providers):
 
     async def _obtain(self, provider: Provider, connection: Connection) -> Obtained:
         credential = await self._cache.aobtain(connection, lambda: asettled(provider.obtain(connection)))
-        return provider.obtained(credential)
+        return provider.obtained(credential, self._cache, connection)
 
     async def _refresh(self, refresh: Call, connection: Connection, rejected: Credential) -> Credential:
         return await self._cache.arefresh(connection, rejected, lambda: asettled(refresh(connection, rejected)))

@@ -112,6 +112,15 @@ class CredentialCache:
             return entry.credential
         return None
 
+    def margin(self, connection: Connection, usual: float) -> float:
+        """Seconds before its expiry from which on the cached credential is refreshed.
+
+        Half of a short life at the most: a token that lives for less than the usual margin would otherwise be refreshed
+        for each request.
+        """
+        entry = self._by_id.get(connection.id)
+        return usual if entry is None else min(usual, entry.life / 2)
+
     def obtain(self, connection: Connection, call: Call) -> Credential:
         """The credential to use now, asked for in a thread.
 

@@ -8,6 +8,9 @@ from proxy_middleware._fields import Field
 from proxy_middleware._target import Origin
 from proxy_middleware.models import Connection, ProxyRequest, Timeouts
 
+# Seconds of remaining life below which a credential is refreshed before it is used.
+EXPIRY_MARGIN = 30.0
+
 
 class Body(Protocol):
     """What the core tells a request body; the rest of the handle is between the door and the engine."""
@@ -49,12 +52,21 @@ class Obtain(NamedTuple):
 
 
 class Obtained(NamedTuple):
-    """A credential, the time in Unix seconds, and what its provider can do: refresh, and judge responses."""
+    """A credential, and what is known of it.
+
+    Attributes:
+        credential: The credential.
+        now: The time in Unix seconds.
+        refreshes: Whether its provider can refresh.
+        judges: Whether its provider judges responses.
+        margin: Seconds of remaining life below which it is refreshed before it is used.
+    """
 
     credential: Credential
     now: float = 0.0
     refreshes: bool = False
     judges: bool = False
+    margin: float = EXPIRY_MARGIN
 
 
 class Refresh(NamedTuple):

@@ -15,6 +15,7 @@ import pytest
 from werkzeug.security import generate_password_hash
 
 from proxy_middleware import BrowserPolicy, EgressPolicy, Limits, Replay, Timeouts
+from proxy_middleware.stores import generate_key
 from tests.callers import RawResponse, call, request
 from tests.servers import serve_asgi, serve_wsgi
 from tests.upstreams import ScriptedUpstream
@@ -30,10 +31,10 @@ def example(name: str) -> ModuleType:
     return importlib.import_module(f"examples.{name}")
 
 
-def quickstart_process(*arguments: str) -> subprocess.Popen[str]:
-    """The quickstart as a user runs it."""
+def example_process(name: str, *arguments: str) -> subprocess.Popen[str]:
+    """An example as a user runs it."""
     return subprocess.Popen(
-        [sys.executable, "examples/quickstart.py", *arguments],
+        [sys.executable, f"examples/{name}.py", *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -42,13 +43,18 @@ def quickstart_process(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def quickstart_output() -> str:
-    """What the quickstart prints; it has ended with status 0 and without a word on standard error."""
-    with quickstart_process() as process:
+def output_of(name: str) -> str:
+    """What an example prints; it has ended with status 0 and without a word on standard error."""
+    with example_process(name) as process:
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     return output
+
+
+@pytest.fixture(scope="module")
+def quickstart_output() -> str:
+    """What the quickstart prints."""
+    return output_of("quickstart")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +89,7 @@ def test_quickstart_fits_a_terminal(quickstart_output: str) -> None:
 
 def test_quickstart_serves_until_interrupted() -> None:
     """With --serve it prints curl commands that work, shows what the CRM gets, and ends well on Ctrl-C."""
-    with quickstart_process("--serve") as process:
+    with example_process("quickstart", "--serve") as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         command = next(line for line in lines if "curl" in line)
@@ -101,6 +107,26 @@ def test_quickstart_says_what_is_wrong() -> None:
     """A result that is not as expected ends the quickstart with a message and a non-zero status."""
     with pytest.raises(SystemExit, match="quickstart failed: status: expected 200, got 502"):
         example("quickstart").expect("status", 502, 200)
+
+
+def test_oauth2_store_shows_one_refresh() -> None:
+    """A crowd, at one worker and at two, uses one refresh token; a dead grant is a 424; no token is printed."""
+    output = output_of("oauth2_store")
+    lines = [re.sub(" +", " ", line.strip()) for line in output.splitlines()]
+    rejected, granted = "CRM got 50 x GET /api/owners -> 401", "CRM got 1 x POST /oauth/token refresh_token -> 200"
+    crowds = [index for index, line in enumerate(lines) if line == rejected]
+    assert [lines[index + 1 : index + 3] for index in crowds] == [[granted, "CRM got 50 x GET /api/owners -> 200"]] * 2
+    assert "secrets 9 codes and tokens given out so far; in the file: 0" in lines
+    assert "answer 424 application/problem+json access_token_expired" in lines
+    assert any(line.startswith("The connection's grant has expired or was revoked") for line in lines)
+    assert output.endswith("\nEverything was as expected.\n")
+    assert not re.search(r"crm-(code|access|refresh)-|client-secret", output)
+
+
+def test_oauth2_store_says_what_is_wrong() -> None:
+    """A result that is not as expected ends the example with a message and a non-zero status."""
+    with pytest.raises(SystemExit, match="oauth2_store failed: answer: expected 200, got 401"):
+        example("oauth2_store").expect("answer", 401, 200)
 
 
 @pytest.fixture
@@ -175,10 +201,11 @@ def test_flask_session_is_required(flask_address: Address, upstream: ScriptedUps
 
 
 @pytest.mark.parametrize("source", re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
-def test_readme_python_runs(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_python_runs(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every Python block of the README runs as it stands."""
-    monkeypatch.setenv("HUBSPOT_TOKEN", "hubspot-secret")
-    monkeypatch.setenv("CALLER_TOKEN", "caller-token")
+    for name in re.findall(r'os\.environ\["(\w+)"\]', source):
+        monkeypatch.setenv(name, generate_key() if name == "TOKEN_KEY" else f"value-of-{name}")
+    monkeypatch.chdir(tmp_path)
     exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
 
 

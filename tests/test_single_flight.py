@@ -249,3 +249,17 @@ def test_nothing_is_left_of_a_round(cache: CredentialCache) -> None:
     with pytest.raises(Exception, match="refreshed"):
         cache.refresh(CONNECTION, NEW, Provider(NEW))
     assert cache._rounds == {}
+
+
+@pytest.mark.parametrize(("life", "margin"), [(10, 5), (59, 29.5), (3600, 30)])
+def test_margin_of_a_refreshed_credential(life: float, margin: float, cache: CredentialCache, now: Clock) -> None:
+    """What a refresh gave is not refreshed again before half of its life is over, however short that is."""
+    cache.refresh(CONNECTION, OLD, lambda: Credential.bearer("new", expires_at=now.time + life))
+    assert cache.margin(CONNECTION, 30) == margin
+
+
+def test_margin_of_an_obtained_credential(cache: CredentialCache, now: Clock) -> None:
+    """How long an obtained credential has lived already is not known: the usual margin counts."""
+    assert cache.margin(CONNECTION, 30) == 30
+    cache.obtain(CONNECTION, lambda: Credential.bearer("old", expires_at=now.time + 10))
+    assert cache.margin(CONNECTION, 30) == 30
