@@ -46,7 +46,7 @@ class Question:
 
     connection: Connection
     rejected: Credential | None = None
-    facts: Facts = field(init=False)
+    facts: Facts = field(init=False, repr=False)
     serial: int = -1
     forgotten: bool = False
 
@@ -71,7 +71,7 @@ class Entry:
     """
 
     connection: Connection
-    facts: Facts
+    facts: Facts = field(repr=False)
     serial: int
     credential: Credential | None = None
     fresh_until: float = float("-inf")

@@ -1,6 +1,7 @@
 """The two loops that perform the core's steps, one per colour."""
 
 from collections.abc import Mapping
+from time import time
 from typing import Any
 
 from proxy_middleware._plugins import Call, Plugins, background, for_asgi, log_failure
@@ -8,6 +9,7 @@ from proxy_middleware._providers import AsyncProviders, Providers
 from proxy_middleware._single_flight import CredentialCache
 from proxy_middleware._steps import (
     Authenticate,
+    Clock,
     Collect,
     Discard,
     Forward,
@@ -122,6 +124,7 @@ def _performers(authenticate: Call, resolve: Call, providers: Providers, send: C
         Authenticate: authenticate,
         Resolve: resolve,
         Obtain: providers.obtain,
+        Clock: time,
         Refresh: providers.refresh,
         Judge: providers.judge,
         Probe: lambda body: body.probe(),

@@ -17,6 +17,7 @@ from proxy_middleware._globs import path_allowed
 from proxy_middleware._steps import (
     Authenticate,
     Body,
+    Clock,
     Collect,
     Discard,
     Forward,
@@ -184,7 +185,7 @@ def _refresh_early(
         try:
             return (yield from _refresh(connection, credential))
         except RefreshFailed:
-            pass
+            now = yield _make(Clock, ())  # It may have taken seconds.
     if credential.expires_at is not None and credential.expires_at <= now:
         raise CredentialUnavailable("The credential has expired and could not be refreshed")
     return credential

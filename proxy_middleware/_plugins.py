@@ -12,9 +12,11 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
 from proxy_middleware._credential import Credential
+from proxy_middleware.errors import RefreshFailed
 from proxy_middleware.models import Connection
 from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider, is_nonblocking
 
@@ -58,7 +60,7 @@ def for_asgi_apart(function: Call) -> Call:
             run = copy_context().run
             (value,) = await asyncio.get_running_loop().run_in_executor(_credential_threads(), run, guarded, *args)
         else:
-            (value,) = await anyio.to_thread.run_sync(guarded, *args)
+            (value,) = await anyio.to_thread.run_sync(guarded, *args, limiter=_credential_limiter())
         return value
 
     return call
@@ -110,9 +112,9 @@ async def asettled(value: Any) -> Any:
     return value
 
 
-def settled(value: Any) -> Any:
-    """The same, in a thread: what is awaitable runs on the background loop."""
-    return background.run(asettled(value)) if hasattr(value, "__await__") else value
+def settled(value: Any, seconds: float | None = None) -> Any:
+    """The same, in a thread: what is awaitable runs on the background loop, for so long at the most."""
+    return background.run(asettled(value), seconds) if hasattr(value, "__await__") else value
 
 
 class _BackgroundLoop:
@@ -122,17 +124,24 @@ class _BackgroundLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def run(self, awaitable: Awaitable[Any]) -> Any:
-        """The awaitable's result; the calling thread waits for it."""
+    def run(self, awaitable: Awaitable[Any], seconds: float | None = None) -> Any:
+        """The awaitable's result; the calling thread waits for it. After so many seconds it is cancelled."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="proxy_middleware", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(_as_coroutine(awaitable), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(_within(seconds, awaitable), self._loop).result()
 
 
-async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+async def _within(seconds: float | None, awaitable: Awaitable[Any]) -> Any:
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await awaitable
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    _logger.error("A credential provider gave no answer within %g seconds", seconds)
+    raise RefreshFailed
 
 
 background = _BackgroundLoop()
@@ -141,6 +150,19 @@ background = _BackgroundLoop()
 @cache
 def _credential_threads() -> Executor:
     return ThreadPoolExecutor(CREDENTIAL_THREADS, thread_name_prefix="proxy_middleware-credentials")
+
+
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("proxy_middleware-credentials")
+
+
+def _credential_limiter() -> anyio.CapacityLimiter:
+    """The same number, of threads under trio, where the host's own calls have another limit."""
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(CREDENTIAL_THREADS)
+        _limiter.set(limiter)
+        return limiter
 
 
 def _after_fork() -> None:

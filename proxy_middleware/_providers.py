@@ -15,6 +15,8 @@ from proxy_middleware.protocols import CredentialProvider
 
 # Bytes of a response's body that `is_rejected` may see.
 JUDGED = 64 * 1024
+# Seconds after which a call on the background loop is given up, as one on a door's own loop is.
+PATIENCE = CredentialCache.ROUND_SECONDS + CredentialCache.GRACE_SECONDS
 
 
 class Provider:
@@ -56,7 +58,7 @@ class Providers:
         """The credential to use now, as an Obtained."""
         provider = self._of(connection)
         if type(provider) is Obtained:
-            return provider
+            return provider if provider.credential.expires_at is None else provider._replace(now=time())
         assert isinstance(provider, Provider)
         credential = self._cache.get(connection)
         if credential is None:
@@ -95,11 +97,11 @@ class Providers:
         return Provider(source, lambda function: function, lambda function: function)
 
     def _obtain(self, provider: Provider, connection: Connection) -> Any:
-        credential = self._cache.obtain(connection, lambda: settled(provider.obtain(connection)))
+        credential = self._cache.obtain(connection, lambda: settled(provider.obtain(connection), PATIENCE))
         return provider.obtained(credential, self._cache, connection)
 
     def _refresh(self, refresh: Call, connection: Connection, rejected: Credential) -> Any:
-        return self._cache.refresh(connection, rejected, lambda: settled(refresh(connection, rejected)))
+        return self._cache.refresh(connection, rejected, lambda: settled(refresh(connection, rejected), PATIENCE))
 
     def _judge_body(self, is_rejected: Call, connection: Connection, response: Any) -> Any:
         pieces: list[bytes] = []

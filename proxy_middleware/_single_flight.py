@@ -29,7 +29,7 @@ import anyio
 from proxy_middleware._cache_entries import Entries, Question, facts_of, same
 from proxy_middleware._credential import Credential
 from proxy_middleware._plugins import log_failure
-from proxy_middleware.errors import InternalError, ProxyError, RefreshFailed
+from proxy_middleware.errors import InternalError, ProxyError, RefreshFailed, StoreError
 from proxy_middleware.models import Connection
 
 __all__ = ["CredentialCache"]
@@ -278,8 +278,10 @@ class CredentialCache:
         with self._lock:
             used_on = self._entries.failed(round_, error)
             self._end(round_, used_on, _public(round_, error))
-        answered = isinstance(error, ProxyError if round_.rejected is None else RefreshFailed)
-        if used_on is not None or not answered:
+        if isinstance(error, StoreError):
+            # Its reason is for the host, and callers are not told.
+            _logger.error("the token store fails connection %r: %s", round_.connection.id, error)
+        elif used_on is not None or not isinstance(error, ProxyError if round_.rejected is None else RefreshFailed):
             log_failure("Obtain" if round_.rejected is None else "Refresh", error)
 
     def _abandon(self, round_: Round) -> None:
@@ -326,7 +328,10 @@ def _public(question: Question, error: Exception) -> ProxyError:
 
 def _copy(error: ProxyError) -> ProxyError:
     """The same error without where it came from. Its constructor may want anything, and is not called."""
-    copy = type(error).__new__(type(error), *error.args)
+    try:
+        copy = type(error).__new__(type(error), *error.args)
+    except TypeError:  # A class with a `__new__` of its own.
+        return InternalError()
     copy.__dict__.update({name: value for name, value in error.__dict__.items() if name != "__notes__"})
     return copy
 

@@ -69,6 +69,10 @@ class Obtained(NamedTuple):
     margin: float = EXPIRY_MARGIN
 
 
+class Clock(NamedTuple):
+    """What time is it? Answered in Unix seconds."""
+
+
 class Refresh(NamedTuple):
     """Answered with a newer credential than the rejected one."""
 
@@ -145,5 +149,5 @@ class Relay(NamedTuple):
     has_length: bool
 
 
-Step = Authenticate | Resolve | Obtain | Refresh | Judge | Probe | Collect | Forward | Discard
+Step = Authenticate | Resolve | Obtain | Clock | Refresh | Judge | Probe | Collect | Forward | Discard
 Steps = Generator[Step, Any, Relay]

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
-from threading import get_ident
 from time import monotonic
 from typing import Any, Unpack
 
@@ -62,7 +62,7 @@ class ASGIProxyMiddleware:
         self._match = proxy.matcher.match_asgi
         self._rules = proxy.asgi_rules
         self._perform, self._perform_elsewhere = proxy.asgi_performers()
-        self._patrols: dict[int, _Patrol] = {}  # By thread: to ask for the running loop is a system call up to 3.11.
+        self._thread = threading.local()  # Has the patrol: to ask for the running loop is a system call up to 3.11.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers what is the proxy's, and passes on everything else with the very same objects."""
@@ -94,7 +94,7 @@ class ASGIProxyMiddleware:
             scope,
         )
         rules = self._rules
-        patrol = self._patrols.get(get_ident())
+        patrol: _Patrol | None = getattr(self._thread, "patrol", None)
         if patrol is None or not patrol.loop.is_running():
             patrol = self._enter_loop()
         task = None if patrol is None else asyncio.current_task(patrol.loop)
@@ -122,10 +122,7 @@ class ASGIProxyMiddleware:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return None
-        for thread, patrol in list(self._patrols.items()):
-            if patrol.loop is loop or not patrol.loop.is_running():
-                del self._patrols[thread]
-        patrol = self._patrols[get_ident()] = _Patrol(loop)
+        patrol = self._thread.patrol = _Patrol(loop)
         return patrol
 
     async def _respond_elsewhere(self, request: ProxyRequest, body: RequestBody, send: Send) -> None:

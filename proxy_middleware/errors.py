@@ -13,8 +13,9 @@
     ├── PayloadTooLarge                 413     bad_request / payload_too_large     http_request_error
     ├── CredentialUnavailable           424     connection / access_token_expired   proxy_configuration_error
     │   └── RefreshFailed               424     connection / access_token_expired   proxy_configuration_error
-    ├── StoreUnavailable                424     connection / access_token_expired   proxy_configuration_error
-    ├── StoreCorrupted                  424     connection / access_token_expired   proxy_configuration_error
+    ├── StoreError                      424     connection / access_token_expired   proxy_configuration_error
+    │   ├── StoreUnavailable            424     connection / access_token_expired   proxy_configuration_error
+    │   └── StoreCorrupted              424     connection / access_token_expired   proxy_configuration_error
     ├── InternalError                   500     internal / internal                 proxy_internal_error
     ├── UpstreamError                   502     connection / upstream_unreachable   connection_terminated
     │   ├── DNSFailure                  502     connection / upstream_unreachable   dns_error
@@ -65,6 +66,7 @@ __all__ = [
     "RefreshFailed",
     "ResponseTruncated",
     "StoreCorrupted",
+    "StoreError",
     "StoreUnavailable",
     "TLSFailure",
     "UpstreamError",
@@ -199,24 +201,34 @@ class RefreshFailed(CredentialUnavailable):
     title = "The connection's credential could not be refreshed"
 
 
-class StoreUnavailable(ProxyError):
+class StoreError(ProxyError):
+    """The token store is of no help.
+
+    Args:
+        reason: For the host and its log; the caller is told the title alone.
+    """
+
+    status = 424
+    type = "connection"
+    key = "access_token_expired"
+    title = "The token store failed"
+    proxy_status = "proxy_configuration_error"
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__()
+        self.args = (reason or self.title,)
+
+
+class StoreUnavailable(StoreError):
     """The token store cannot be reached: what is known already goes on being used, what needs the store fails."""
 
-    status = 424
-    type = "connection"
-    key = "access_token_expired"
     title = "The token store cannot be reached"
-    proxy_status = "proxy_configuration_error"
 
 
-class StoreCorrupted(ProxyError):
+class StoreCorrupted(StoreError):
     """A stored record cannot be decrypted: its key is not in the ring, or it was tampered with."""
 
-    status = 424
-    type = "connection"
-    key = "access_token_expired"
     title = "The connection's stored tokens cannot be read"
-    proxy_status = "proxy_configuration_error"
 
 
 class InternalError(ProxyError):

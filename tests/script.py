@@ -19,6 +19,7 @@ from proxy_middleware._exchange import Rules, exchange
 from proxy_middleware._fields import Field
 from proxy_middleware._steps import (
     Authenticate,
+    Clock,
     Collect,
     Discard,
     Forward,
@@ -96,6 +97,8 @@ class Script:
             case Obtain():
                 credential = outcome(self.credential)
                 return Obtained(credential, self.now, self.refresh is not None, self.judge is not None)
+            case Clock():
+                return self.now
             case Refresh():
                 return outcome(self.refresh)
             case Judge():

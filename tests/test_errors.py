@@ -20,6 +20,7 @@ from proxy_middleware.errors import (
     PoolExhausted,
     ProxyError,
     RefreshFailed,
+    StoreError,
     ResponseTruncated,
 )
 from tests.tables import rows, words
@@ -40,6 +41,7 @@ TABLE = rows(
     PayloadTooLarge        413  bad_request  payload_too_large        http_request_error
     CredentialUnavailable  424  connection   access_token_expired     proxy_configuration_error
     RefreshFailed          424  connection   access_token_expired     proxy_configuration_error
+    StoreError             424  connection   access_token_expired     proxy_configuration_error
     StoreUnavailable       424  connection   access_token_expired     proxy_configuration_error
     StoreCorrupted         424  connection   access_token_expired     proxy_configuration_error
     UpstreamError          502  connection   upstream_unreachable     connection_terminated
@@ -99,7 +101,8 @@ def test_members_of_the_problem_document(name: str) -> None:
     """The document has the members that its readers look for; `message` repeats `detail`."""
     fields, members = answer(getattr(errors, name)("Because of that"))
     assert list(members) == ["type", "title", "status", "detail", "key", "message", "data"]
-    assert members["detail"] == members["message"] == "Because of that"
+    hidden = issubclass(getattr(errors, name), StoreError)
+    assert members["detail"] == members["message"] == (members["title"] if hidden else "Because of that")
     assert members["title"] == getattr(errors, name).title
     assert members["data"] == {}
     assert fields[b"content-type"] == b"application/problem+json"
@@ -111,6 +114,13 @@ def test_detail_has_a_default(name: str) -> None:
     error = getattr(errors, name)()
     assert error.detail == error.title == str(error)
     assert answer(error)[1]["detail"] == error.title
+
+
+def test_reason_of_a_store_is_for_the_host() -> None:
+    """What is wrong with a token store is told to the host, not to the caller."""
+    error = StoreError("its key is not in the ring")
+    assert str(error) == "its key is not in the ring"
+    assert error.detail == error.title
 
 
 def test_answers_are_not_stored() -> None:

@@ -15,6 +15,8 @@ __all__ = ["Lease"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("proxy_middleware")
+# Seconds after the deadline in which a call that keeps to it has ended.
+_GRACE = 0.25
 
 
 class Lease:
@@ -65,7 +67,11 @@ class Lease:
             if wait([result], min(left, self._renewal)).done:
                 return result.result()
             self._renew()
-        return result.result() if result.done() else None
+        if wait([result], _GRACE).done:
+            return result.result()
+        # It may still spend the refresh token: nobody else may do so before the lease has run out.
+        self._tried = False
+        return None
 
     def _renew(self) -> None:
         try:

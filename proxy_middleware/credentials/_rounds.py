@@ -6,7 +6,7 @@ waits for the lease watches the version. New tokens are stored before they are u
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,6 +43,7 @@ class Pace:
         poll: The first pause between two looks at a lease that another holds; the pauses grow.
         longest_poll: The longest one.
         save: Trying to save to a store that fails, at the most.
+        waiting: Until the endpoint is asked, at the latest: an answer that nobody waits for takes the grant along.
     """
 
     round: float = 10.0
@@ -51,6 +52,7 @@ class Pace:
     poll: float = 0.05
     longest_poll: float = 0.25
     save: float = 2.0
+    waiting: float = 6.0
 
 
 class Rounds:
@@ -80,7 +82,8 @@ class Rounds:
             RefreshFailed: There is none to be had.
             StoreUnavailable: The store cannot be reached, and nothing was asked.
         """
-        deadline = time.monotonic() + self._pace.round
+        began = time.monotonic()
+        deadline, latest = began + self._pace.round, began + min(self._pace.round, self._pace.waiting)
         stored = self._vault.load(connection.id)
         seen = _version(stored)
         if found := self._found(stored, rejected, seen):
@@ -88,14 +91,18 @@ class Rounds:
         pause = self._pace.poll
         with Lease(self._vault.store, connection.id, self._pace.lease, self._pace.renewal) as lease:
             while not lease.acquire():
-                if time.monotonic() + pause > deadline:
+                if time.monotonic() + pause > latest:
                     raise RefreshFailed("Another refresh of the connection's credential takes too long")
                 time.sleep(pause)
                 pause = min(pause * 1.5, self._pace.longest_poll)
                 if found := self._found(self._vault.load(connection.id), rejected, seen):
                     return found
             stored = self._vault.load(connection.id)
-            return self._found(stored, rejected, seen) or self._ask(connection, stored, lease, deadline)
+            if found := self._found(stored, rejected, seen):
+                return found
+            if time.monotonic() > latest:
+                raise RefreshFailed("The token store is too slow to refresh the connection's credential")
+            return self._ask(connection, stored, lease, deadline)
 
     def _found(self, stored: Stored | None, rejected: Credential | None, seen: int) -> Credential | None:
         """What the record gives without a call; None if the endpoint has to be asked.
@@ -114,15 +121,25 @@ class Rounds:
         tokens = stored.tokens if stored is not None else Tokens()
         if self._spends and tokens.refresh_token is None:
             raise RefreshFailed("The connection has no refresh token")
-        headers, form = self._prepare(connection, tokens)
-        call = partial(self._endpoint.ask, headers, form, deadline)
+        # No variable holds the request: a frame of what is raised below must not show it.
+        keep = partial(self._keep, connection.id, tokens, _version(stored), deadline)
+        call = partial(self._call, keep, *self._prepare(connection, tokens), deadline)
         answer = lease.keep_during(call, deadline) or Outage("no answer in time")
-        if isinstance(answer, Granted):
-            return self._keep(connection.id, self._merged(tokens, answer), _version(stored), deadline)
+        del call
+        if isinstance(answer, Credential):
+            return answer
         self._log_failure(connection.id, answer)
         if self._spends and isinstance(answer, Refused) and answer.code in _DEAD_CODES:
             return self._bury(connection.id, _version(stored))
         raise RefreshFailed
+
+    def _call(
+        self, keep: Callable[[Granted], Credential], headers: Mapping[str, str], form: str, deadline: float
+    ) -> Credential | Refused | Outage:
+        """Asks, and stores what it gives, be it too late for who asked: the old refresh token may be spent."""
+        answer = self._endpoint.ask(headers, form, deadline)
+        del headers, form
+        return keep(answer) if isinstance(answer, Granted) else answer
 
     def _merged(self, old: Tokens, new: Granted) -> Tokens:
         return Tokens(
@@ -135,10 +152,16 @@ class Rounds:
             {name: new.members.get(name, value) for name, value in old.extra.items()},
         )
 
-    def _keep(self, connection_id: str, tokens: Tokens, expected: int, deadline: float) -> Credential:
+    def _keep(self, connection_id: str, old: Tokens, expected: int, deadline: float, answer: Granted) -> Credential:
         """Saves the new tokens, then gives their credential; whatever was stored meanwhile counts more."""
         until = min(deadline, time.monotonic() + self._pace.save)
+        tokens = self._merged(old, answer)
         saved = self._vault.save(connection_id, tokens, expected, until)
+        if not saved and tokens.refresh_token != old.refresh_token:
+            stored = self._vault.load(connection_id)
+            if stored is not None and stored.tokens.refresh_token == old.refresh_token:
+                # What was stored meanwhile has just been spent.
+                saved = self._vault.save(connection_id, tokens, stored.version, until)
         credential = bearer(tokens) if saved else self._newer(connection_id, expected)
         if credential is None:
             raise RefreshFailed

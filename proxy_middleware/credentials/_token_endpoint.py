@@ -11,7 +11,6 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import httpx
@@ -24,6 +23,8 @@ from proxy_middleware.upstream.httpx_egress import one_call_transport
 __all__ = ["Granted", "Outage", "Refused", "TokenEndpoint"]
 
 MAX_BODY = 1024 * 1024
+# Seconds after the deadline in which a given transport's answer still counts, if only to be stored.
+LATE = 10.0
 
 _FIELDS = {
     "accept": "application/json",
@@ -101,7 +102,7 @@ class TokenEndpoint:
         self.url = url
         self.host = _host(url)
         self._egress = egress or EgressPolicy()
-        self._given_context = ssl_context
+        self._context = ssl_context
         self._transport = transport
 
     def ask(self, headers: Mapping[str, str], form: str, deadline: float) -> Granted | Refused | Outage:
@@ -131,13 +132,15 @@ class TokenEndpoint:
             extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), left)},
         )
         if self._transport is not None:
-            return _exchange(self._transport, request, deadline)
-        with one_call_transport(self._egress, self._ssl_context, deadline) as transport:
+            return _exchange(self._transport, request, deadline + LATE)
+        with one_call_transport(self._egress, self._ssl_context(), deadline) as transport:
             return _exchange(transport, request, deadline)
 
-    @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
-        return self._given_context or default_ssl_context()
+        # No cached_property: up to Python 3.11 that has a lock, which a fork may leave locked.
+        if self._context is None:
+            self._context = default_ssl_context()
+        return self._context
 
 
 _TOO_LONG = Outage(f"the answer is longer than {MAX_BODY} bytes")
@@ -193,10 +196,16 @@ def read_answer(status: int, body: bytes, asked: float) -> Granted | Refused | O
 
 def _json_object(body: bytes) -> Mapping[str, Any] | None:
     try:
-        members = json.loads(body)
+        # What is no JSON could not be stored, and with it the rest.
+        members = json.loads(body, parse_float=_finite, parse_constant=lambda constant: None)
     except (ValueError, RecursionError):
         return None
     return members if isinstance(members, dict) else None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _granted(members: Mapping[str, Any], asked: float) -> Granted | Outage:

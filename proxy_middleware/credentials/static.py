@@ -31,7 +31,9 @@ class StaticCredentials:
         entry = self._entries.get(connection.id, self._entries.get(connection.integration_key or ""))
         if entry is None:
             raise CredentialUnavailable
-        return entry.select(connection) if isinstance(entry, StaticCredentials) else entry
+        if isinstance(entry, StaticCredentials) and type(entry).obtain is StaticCredentials.obtain:
+            return entry.select(connection)
+        return entry
 
     def obtain(self, connection: Connection) -> Credential | Awaitable[Credential]:
         """The credential to use now; raises CredentialUnavailable if there is none."""

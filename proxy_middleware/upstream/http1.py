@@ -97,7 +97,9 @@ class ResponseParser:
         self._head_request = head_request
         self._room = self._head_limit
         self._interim = 0
-        if self._parser is None:
+        if head_request:
+            self._parser = HttpResponseParser(_HeadCallbacks(self))
+        elif self._parser is None:
             self._parser = HttpResponseParser(self)
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -266,14 +268,29 @@ class ResponseParser:
         message = self._message
         if message.complete:
             message.reusable = False
-        else:
+        elif message.head_complete:
             self._framing_size = 0
             message.chunks.append(data)
+        else:
+            # RFC 9110 section 15.2: interim responses have no content; llhttp believes the framing of most of them.
+            self._problem = "The upstream sent an interim response with content"
 
     def on_message_complete(self) -> None:
         message = self._message
         if message.head_complete:
             message.complete = True
+
+
+class _HeadCallbacks:
+    """What httptools calls where no body may come: it does not tell of a body's first chunk before its content."""
+
+    def __init__(self, parser: ResponseParser) -> None:
+        self.on_message_begin = parser.on_message_begin
+        self.on_status = parser.on_status
+        self.on_header = parser.on_header
+        self.on_headers_complete = parser.on_headers_complete
+        self.on_body = parser.on_body
+        self.on_chunk_header = lambda: parser.on_body(b"")
 
 
 def _drop(field: Field) -> None:

@@ -14,6 +14,7 @@ import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import anyio
@@ -267,12 +268,16 @@ def _extensions(forward: Forward) -> dict[str, Any]:
 # The transport that serves under trio.
 
 
+# anyio before 4.12 tells variables apart by their names.
+_serials = count()
+
+
 class PerLoopUpstream:
     """Sends requests from event loops that are not asyncio's, through a transport for each of them."""
 
     def __init__(self, limits: Limits, egress: EgressPolicy, ssl_context: ssl.SSLContext | None) -> None:
         self._settings = limits, egress, ssl_context
-        self._own: RunVar[AsyncTransportUpstream | None] = RunVar("proxy_middleware", None)
+        self._own: RunVar[AsyncTransportUpstream | None] = RunVar(f"proxy_middleware {next(_serials)}", None)
 
     async def send(self, forward: Forward) -> AsyncResponse:
         """Sends a request; returns, and raises, what `AsyncTransportUpstream.send` does."""
