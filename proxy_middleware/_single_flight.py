@@ -330,7 +330,7 @@ def _copy(error: ProxyError) -> ProxyError:
     """The same error without where it came from. Its constructor may want anything, and is not called."""
     try:
         copy = type(error).__new__(type(error), *error.args)
-    except TypeError:  # A class with a `__new__` of its own.
+    except Exception:  # A class with a `__new__` of its own may raise anything.
         return InternalError()
     copy.__dict__.update({name: value for name, value in error.__dict__.items() if name != "__notes__"})
     return copy

@@ -1,13 +1,14 @@
 """One ASGI door on several event loops: one after the other, beside one another, asyncio's and trio's."""
 
 import asyncio
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
 import trio
 
-from proxy_middleware import ASGIProxyMiddleware
+from proxy_middleware import ASGIProxyMiddleware, Proxy, StaticCredentials, StaticResolver, anyone
 from tests.in_process import Call, host, proxy_to
 from tests.upstreams import WAIT, ScriptedUpstream, response
 
@@ -63,3 +64,20 @@ def test_loop_that_moves_to_another_thread(door: ASGIProxyMiddleware) -> None:
         assert asyncio.run(ask(door)) == [200, 200]
     moving.run_until_complete(door.proxy.aclose())
     moving.close()
+
+
+def test_loops_that_begin_together() -> None:
+    """Threads that enter and leave one event loop after another all the time do not disturb each other."""
+    door = Proxy(resolver=StaticResolver([]), credentials=StaticCredentials({}), authenticate=anyone).asgi(host)
+
+    def statuses() -> set[int]:
+        return {status for _ in range(100) for status in asyncio.run(Call().at(door)).statuses}
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            runs = [threads.submit(statuses) for _ in range(8)]
+            assert [run.result(60) for run in runs] == [{404}] * 8
+    finally:
+        sys.setswitchinterval(interval)

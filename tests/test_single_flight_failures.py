@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy_middleware import AccessDenied, Connection, Credential, ProxyError, RefreshFailed
-from proxy_middleware._single_flight import CredentialCache
+from proxy_middleware._single_flight import CredentialCache, Round
 from proxy_middleware.errors import (
     CredentialUnavailable,
     InternalError,
@@ -251,6 +251,34 @@ def test_own_errors_come_through(caplog: pytest.LogCaptureFixture) -> None:
     assert (caught.value.detail, caught.value.quota, caught.value.status) == (error.detail, 3, 403)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert caplog.records == []
+
+
+class NotConnected(CredentialUnavailable):
+    """A plugin's own error, which cannot even be made without knowing more."""
+
+    def __new__(cls, connection: str, hint: str) -> "NotConnected":
+        return super().__new__(cls)
+
+    def __init__(self, connection: str, hint: str) -> None:
+        super().__init__("Not connected")
+
+
+def test_errors_that_cannot_be_made_again() -> None:
+    """A ProxyError whose class has a `__new__` of its own ends its round like any other, as an internal error."""
+    cache = CredentialCache()
+    with pytest.raises(InternalError) as caught:
+        cache.obtain(CONNECTION, chained(NotConnected("acme", SECRET)))
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert cache._rounds == {}
+    assert cache.obtain(CONNECTION, lambda: NEW) is NEW
+
+
+def test_rounds_show_no_attributes() -> None:
+    """What the host keeps with a connection is in no representation of what the cache holds."""
+    secretive = replace(CONNECTION, attributes={"api_key": SECRET})
+    cache, asked = CredentialCache(), Round(secretive)
+    cache.obtain(secretive, lambda: OLD)
+    assert SECRET not in repr((asked, cache._by_id))
 
 
 def chained(error: Exception) -> Callable[[], Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from proxy_middleware import Credential, RefreshFailed
@@ -43,9 +44,12 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def rounds(endpoint: TokenEndpoint, store: FailingStore, pace: Pace) -> Rounds:
+def rounds(
+    endpoint: TokenEndpoint, store: FailingStore, pace: Pace, transport: httpx.BaseTransport | None = None
+) -> Rounds:
     """The rounds of a provider that is in a hurry."""
-    there = _token_endpoint.TokenEndpoint(endpoint.token_url, LOOPBACK, None, None)
+    egress = LOOPBACK if transport is None else None
+    there = _token_endpoint.TokenEndpoint(endpoint.token_url, egress, None, transport)
     client = client_authentication(None, "client", "secret", None, endpoint.token_url)
 
     def prepare(_: Connection, tokens: Tokens) -> tuple[dict[str, str], str]:

@@ -10,10 +10,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+import trio
 
 from proxy_middleware import errors
-from proxy_middleware.models import Timeouts
-from proxy_middleware.upstream.httpx import AsyncTransportUpstream, TransportUpstream
+from proxy_middleware.models import EgressPolicy, Limits, Timeouts
+from proxy_middleware.upstream.httpx import AsyncTransportUpstream, PerLoopUpstream, TransportUpstream
 from tests.upstream.httpx_driver import Driver, forward_to
 from tests.upstreams import Exchange, ScriptedUpstream, response
 
@@ -252,6 +253,21 @@ def test_http2_ends_with_its_last_byte(own_driver: Driver) -> None:
     answer = httpx.Response(200, headers=fields, stream=Endless(), extensions=extensions)
     got = own_driver.send(forward_to(80), own_driver.mock(lambda _: answer))
     assert (got.read(), got.at_end) == (b"hello", True)
+
+
+def test_each_proxy_has_a_transport_of_its_own(upstream: ScriptedUpstream) -> None:
+    """Two proxies on one trio loop each dial by their own egress policy."""
+
+    async def main() -> None:
+        lenient, strict = (PerLoopUpstream(Limits(), EgressPolicy(allow=allow), None) for allow in (["127.0.0.1"], []))
+        assert (await lenient.send(forward_to(upstream))).status == 200
+        with pytest.raises(errors.AddressRefused):
+            await strict.send(forward_to(upstream))
+        await lenient.aclose()
+        await strict.aclose()
+
+    trio.run(main)
+    assert len(upstream.requests) == 1
 
 
 def test_httpx_is_imported_only_when_it_is_used() -> None:
