@@ -80,14 +80,15 @@ class ASGIProxyMiddleware:
             return
         await self.app(scope, receive, send)
 
-    async def _respond(self, match: Match, scope: Scope, receive: Receive, send: Send) -> None:
+    def _respond(self, match: Match, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        selector, target = match
         query, fields = scope["query_string"], scope["headers"]
         if type(fields) is not list or (fields and type(fields[0]) is not tuple):
             fields = [(name, value) for name, value in fields]
         request = ProxyRequest(
             scope["method"],
-            match.selector,
-            match.target + b"?" + query if query else match.target,
+            selector,
+            target + b"?" + query if query else target,
             fields,
             scope.get("client"),
             None,
@@ -99,22 +100,12 @@ class ASGIProxyMiddleware:
             patrol = self._enter_loop()
         task = None if patrol is None else asyncio.current_task(patrol.loop)
         if patrol is None or task is None:
-            await self._respond_elsewhere(request, RequestBody(receive, rules.limits.request_body, rules.replay), send)
-            return
-        body = _WatchedBody(receive, rules.limits.request_body, rules.replay)
-        body.task, body.loop, body.patience = task, patrol.loop, rules.timeouts.idle
-        patrol.enter(body)
-        try:
-            await self._serve(self._perform, request, body, send)
-        except asyncio.CancelledError:
-            # As asyncio.timeout does it: a cancellation that is not only ours goes on.
-            if not (body.left or body.stalled) or task.uncancel():
-                raise
-            if body.stalled:
-                raise ResponseTruncated("The caller took nothing of the response for too long") from None
-        finally:
-            patrol.leave(body)
-            body.close()
+            body = RequestBody(receive, rules.limits.request_body, rules.replay)
+            return self._respond_elsewhere(request, body, send)
+        watched = _WatchedBody(receive, rules.limits.request_body, rules.replay)
+        watched.task, watched.loop, watched.patrol = task, patrol.loop, patrol
+        patrol.enter(watched)
+        return self._serve(self._perform, request, watched, send)
 
     def _enter_loop(self) -> "_Patrol | None":
         """The patrol of the running event loop; None where it is not asyncio's."""
@@ -122,7 +113,7 @@ class ASGIProxyMiddleware:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return None
-        patrol = self._thread.patrol = _Patrol(loop)
+        patrol = self._thread.patrol = _Patrol(loop, self._rules.timeouts.idle)
         return patrol
 
     async def _respond_elsewhere(self, request: ProxyRequest, body: RequestBody, send: Send) -> None:
@@ -142,33 +133,38 @@ class ASGIProxyMiddleware:
             except Exception as error:
                 failure = error
             group.cancel_scope.cancel()
-        body.close()
         if failure is not None:
             raise failure
 
     async def _serve(self, perform: Perform, request: ProxyRequest, body: RequestBody, send: Send) -> None:
         try:
-            relay = await adrive(exchange(request, request.scope["http_version"], body, self._rules), perform)
-            response, fields, has_length = relay
             try:
-                unframed = None if has_length else self.proxy.unframed.asgi(relay, request, send)
-                if unframed is None:
-                    await send({"type": "http.response.start", "status": response.status, "headers": fields})
-                    if response.complete:
-                        body.answered = True
-                        await send({"type": "http.response.body", "body": response.take(), "more_body": False})
+                relay = await adrive(exchange(request, request.scope["http_version"], body, self._rules), perform)
+                response, fields, has_length = relay
+                try:
+                    unframed = None if has_length else self.proxy.unframed.asgi(relay, request, send)
+                    if unframed is not None:
+                        await _serve_spooled(relay, unframed, body, send)
                     else:
-                        await _stream(send, response, body)
-                else:
-                    await _serve_spooled(relay, unframed, body, send)
-            except BaseException:
-                response.abort()
+                        await send({"type": "http.response.start", "status": response.status, "headers": fields})
+                        if response.complete:
+                            body.answered = True
+                            await send({"type": "http.response.body", "body": response.take(), "more_body": False})
+                        else:
+                            await _stream(send, response, body)
+                except BaseException:
+                    response.abort()
+                    raise
+            except ProxyError as error:
+                body.answered = True
+                await _answer(send, error)
+            except CallerLeft:
+                pass  # Nobody is left to answer.
+        except asyncio.CancelledError:
+            if not body.cancelled():
                 raise
-        except ProxyError as error:
-            body.answered = True
-            await _answer(send, error)
-        except CallerLeft:
-            pass  # Nobody is left to answer.
+        finally:
+            body.close()
 
 
 async def _serve_spooled(relay: Relay, unframed: Unframed, body: RequestBody, send: Send) -> None:
@@ -224,7 +220,7 @@ class _WatchedBody(RequestBody):
     """A request's body, and behind it its caller, who may leave. ASGI's `send` never tells of that; only `receive`."""
 
     task: "asyncio.Task[Any]"
-    patience: float | None = None
+    patrol: "_Patrol"
     left = False
     stalled = False
     _watcher: "asyncio.Task[None] | None" = None
@@ -249,25 +245,46 @@ class _WatchedBody(RequestBody):
 
     def check(self) -> None:
         """A caller that takes nothing of its response for too long keeps an upstream connection from all others."""
-        since = self.sending_since
-        if since is None or self.patience is None or self.left or self.stalled:
+        since, patience = self.sending_since, self.patrol.patience
+        if since is None or patience is None or self.left or self.stalled:
             return
-        if monotonic() - since > self.patience:
+        if monotonic() - since > patience:
             self.stalled = True
             self.task.cancel()
 
+    def cancelled(self) -> bool:
+        """Whether it was this that cancelled the request, as its caller had left.
+
+        Raises:
+            ResponseTruncated: The caller is there, and takes nothing.
+        """
+        # As asyncio.timeout does it: a cancellation that is not only ours goes on.
+        if not (self.left or self.stalled) or self.task.uncancel():
+            return False
+        if self.stalled:
+            raise ResponseTruncated("The caller took nothing of the response for too long") from None
+        return True
+
     def close(self) -> None:
         """Forgets the body, and its caller."""
+        self.patrol.leave(self)
         if self._watcher is not None:
             self._watcher.cancel()
-        super().close()
+        if self._pending is not None or self._spool is not None:
+            super().close()
 
 
 class _Patrol:
-    """Starts the watch over requests that are not answered at once, so that the others need no task of their own."""
+    """Starts the watch over requests that are not answered at once, so that the others need no task of their own.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        loop: Where the requests are.
+        patience: Seconds after which a caller that takes nothing is given up; None is no limit.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float | None) -> None:
         self.loop = loop
+        self.patience = patience
         self._new: set[_WatchedBody] = set()
         self._seen: set[_WatchedBody] = set()
         self._timer: asyncio.TimerHandle | None = None

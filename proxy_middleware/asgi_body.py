@@ -176,6 +176,10 @@ class RequestBody:
                 return True
         return False
 
+    def cancelled(self) -> bool:
+        """Whether a cancellation of the request was this body's doing."""
+        return False
+
     def close(self) -> None:
         """Forgets the body."""
         pending = self._pending

@@ -275,7 +275,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._deadline = None
             else:
                 self._watch(response.idle, ReadTimeout)
-        response.wake()
+        waiter = response._waiter
+        if waiter is not None and response.head_complete and not waiter.done():
+            waiter.set_result(None)
 
     def eof_received(self) -> None:
         self._lost = True

@@ -263,6 +263,7 @@ class TestDuplex:
         refused = response(413, body=b"too large")
         upstream.script(doing(lambda exchange: exchange.read(10), sending(refused), waiting(arrived), ending))
         for _ in range(2):
+            arrived.clear()
             body = FakeBody(*BIG)
             answer = await engine.send(request(upstream, b"POST", body=body))
             arrived.set()

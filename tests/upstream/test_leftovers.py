@@ -17,18 +17,18 @@ CLOSING = {
 }
 
 
-@pytest.fixture(autouse=True)
-def without_collector() -> Iterator[None]:
-    """Nothing is left of earlier tests, and the garbage collector rests."""
+@pytest.fixture
+def before() -> Iterator[list[object]]:
+    """What is left of earlier tests, such as one that failed; from now on the garbage collector rests."""
     gc.collect()
     gc.disable()
-    yield
+    yield _alive()
     gc.enable()
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("answer", CLOSING.values(), ids=CLOSING)
-async def test_asyncio(upstream: ScriptedUpstream, answer: bytes) -> None:
+async def test_asyncio(upstream: ScriptedUpstream, answer: bytes, before: list[object]) -> None:
     """A closed connection of the asyncio engine is freed at once."""
     upstream.answer(answer)
     async with nonblocking.making_engines() as make:
@@ -36,18 +36,19 @@ async def test_asyncio(upstream: ScriptedUpstream, answer: bytes) -> None:
         assert await nonblocking.read_all(await engine.send(blocking.request(upstream))) == b"ok"
         await nonblocking.until(lambda: not nonblocking.pool_of(engine)._open)
         await asyncio.sleep(0)
-        assert not _alive(asyncio_connection.Connection)
+        assert _alive() == before
 
 
 @pytest.mark.parametrize("answer", CLOSING.values(), ids=CLOSING)
-def test_threads(upstream: ScriptedUpstream, answer: bytes) -> None:
+def test_threads(upstream: ScriptedUpstream, answer: bytes, before: list[object]) -> None:
     """A closed connection of the blocking engine is freed at once."""
     upstream.answer(answer)
     with blocking.making_engines() as make:
         engine = make()
         assert blocking.read_all(engine.send(blocking.request(upstream))) == b"ok"
-        assert not _alive(threads_connection.Connection)
+        assert _alive() == before
 
 
-def _alive(kind: type) -> list[object]:
-    return [thing for thing in gc.get_objects() if isinstance(thing, kind)]
+def _alive() -> list[object]:
+    kinds = asyncio_connection.Connection | threads_connection.Connection
+    return [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
