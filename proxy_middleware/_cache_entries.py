@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy_middleware._credential import Credential
-from proxy_middleware.errors import ProxyError, RefreshFailed, StoreUnavailable
+from proxy_middleware.errors import ProxyError, RefreshFailed, RefreshPending, StoreUnavailable
 from proxy_middleware.models import Connection
 
 # Seconds for which a credential is used on, or an expired one kept, before `obtain` is called again.
@@ -131,7 +131,7 @@ class Entries:
         elif question.rejected is None and self._of(question) is not None and not self._overtaken(question):
             del self.by_id[question.connection.id]
         if question.rejected is not None or isinstance(error, RefreshFailed):
-            self._back_off(question)
+            self._back_off(question, error)
         return None
 
     def use_on(self, question: Question) -> Credential | None:
@@ -175,14 +175,16 @@ class Entries:
         left = credential.expires_at - self._now()
         return min(limit, left if left > 0 else SHORT_WHILE)
 
-    def _back_off(self, question: Question) -> None:
-        if self._overtaken(question):
+    def _back_off(self, question: Question, error: Exception) -> None:
+        # Where nothing was asked, nothing was refused.
+        if isinstance(error, RefreshPending) or self._overtaken(question):
             return
+        seconds = min(self._backoff, SHORT_WHILE) if isinstance(error, StoreUnavailable) else self._backoff
         entry = self._of(question)
         if entry is None:
             entry = Entry(question.connection, question.facts, question.serial)
             self._insert(entry)
-        entry.failed, entry.retry_at = question.rejected, self._clock() + self._backoff
+        entry.failed, entry.retry_at = question.rejected, self._clock() + seconds
 
 
 def _is_outage(error: Exception) -> bool:

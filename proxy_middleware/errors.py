@@ -13,6 +13,7 @@
     ├── PayloadTooLarge                 413     bad_request / payload_too_large     http_request_error
     ├── CredentialUnavailable           424     connection / access_token_expired   proxy_configuration_error
     │   └── RefreshFailed               424     connection / access_token_expired   proxy_configuration_error
+    │       └── RefreshPending          424     connection / access_token_expired   proxy_configuration_error
     ├── StoreError                      424     connection / access_token_expired   proxy_configuration_error
     │   ├── StoreUnavailable            424     connection / access_token_expired   proxy_configuration_error
     │   └── StoreCorrupted              424     connection / access_token_expired   proxy_configuration_error
@@ -64,6 +65,7 @@ __all__ = [
     "ProxyError",
     "ReadTimeout",
     "RefreshFailed",
+    "RefreshPending",
     "ResponseTruncated",
     "StoreCorrupted",
     "StoreError",
@@ -199,6 +201,10 @@ class RefreshFailed(CredentialUnavailable):
     """The credential could not be refreshed."""
 
     title = "The connection's credential could not be refreshed"
+
+
+class RefreshPending(RefreshFailed):
+    """Another process is refreshing the credential, and was not done in time: nothing was asked."""
 
 
 class StoreError(ProxyError):

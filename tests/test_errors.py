@@ -20,8 +20,8 @@ from proxy_middleware.errors import (
     PoolExhausted,
     ProxyError,
     RefreshFailed,
-    StoreError,
     ResponseTruncated,
+    StoreError,
 )
 from tests.tables import rows, words
 
@@ -41,6 +41,7 @@ TABLE = rows(
     PayloadTooLarge        413  bad_request  payload_too_large        http_request_error
     CredentialUnavailable  424  connection   access_token_expired     proxy_configuration_error
     RefreshFailed          424  connection   access_token_expired     proxy_configuration_error
+    RefreshPending         424  connection   access_token_expired     proxy_configuration_error
     StoreError             424  connection   access_token_expired     proxy_configuration_error
     StoreUnavailable       424  connection   access_token_expired     proxy_configuration_error
     StoreCorrupted         424  connection   access_token_expired     proxy_configuration_error

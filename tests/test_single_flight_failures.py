@@ -13,6 +13,7 @@ from proxy_middleware._single_flight import CredentialCache, Round
 from proxy_middleware.errors import (
     CredentialUnavailable,
     InternalError,
+    RefreshPending,
     StoreCorrupted,
     StoreUnavailable,
     UpstreamTimeout,
@@ -88,6 +89,16 @@ def test_failed_refresh_is_not_tried_again(cache: CredentialCache, times: Times,
     assert fails(cache, NEW) == 0
     times.pass_by(0.1)
     assert cache.refresh(CONNECTION, OLD, lambda: NEW) is NEW
+
+
+def test_refresh_that_was_not_asked_for_is_not_backed_off(cache: CredentialCache, times: Times) -> None:
+    """Where another process refreshes, or the store is down, a refresh is tried again at once, or after 5 seconds."""
+    assert [fails(cache, RefreshPending()) for _ in range(2)] == [1, 1]
+    assert fails(cache, StoreUnavailable()) == 1
+    times.pass_by(4.9)
+    assert fails(cache, StoreUnavailable()) == 0
+    times.pass_by(0.1)
+    assert fails(cache, StoreUnavailable()) == 1
 
 
 def test_credential_stays_during_the_back_off(cache: CredentialCache) -> None:

@@ -40,6 +40,11 @@ class Misbehaviour:
     options: dict[str, Any]
 
 
+class _Server(ThreadingHTTPServer):
+    # Beyond socketserver's five, the kernel would have callers try again a second later, or more.
+    request_queue_size = 1024
+
+
 class TokenEndpoint(Grants):
     """The server; a context manager that runs it in threads of this process.
 
@@ -56,7 +61,7 @@ class TokenEndpoint(Grants):
         self._released = threading.Event()
         self._stopped = threading.Event()
         handler = type("Handler", (_Handler,), {"endpoint": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self._server = _Server(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.token_url = f"{self.url}/token"

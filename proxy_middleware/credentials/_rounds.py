@@ -14,7 +14,7 @@ from proxy_middleware._credential import Credential
 from proxy_middleware.credentials._lease import Lease
 from proxy_middleware.credentials._token_endpoint import Granted, Outage, Refused, TokenEndpoint
 from proxy_middleware.credentials._vault import Vault
-from proxy_middleware.errors import RefreshFailed
+from proxy_middleware.errors import RefreshFailed, RefreshPending
 from proxy_middleware.models import Connection
 from proxy_middleware.stores.protocol import Stored, Tokens
 
@@ -92,7 +92,7 @@ class Rounds:
         with Lease(self._vault.store, connection.id, self._pace.lease, self._pace.renewal) as lease:
             while not lease.acquire():
                 if time.monotonic() + pause > latest:
-                    raise RefreshFailed("Another refresh of the connection's credential takes too long")
+                    raise RefreshPending("Another refresh of the connection's credential takes too long")
                 time.sleep(pause)
                 pause = min(pause * 1.5, self._pace.longest_poll)
                 if found := self._found(self._vault.load(connection.id), rejected, seen):
