@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from time import time
 from typing import Any
 
-from proxy_middleware._plugins import Call, Plugins, background, for_asgi, log_failure
+from proxy_middleware._plugins import Call, Plugins, background, for_asgi, for_wsgi, log_failure
 from proxy_middleware._providers import AsyncProviders, Providers
 from proxy_middleware._single_flight import CredentialCache
 from proxy_middleware._steps import (
@@ -116,7 +116,8 @@ def asgi_performers(plugins: Plugins, cache: CredentialCache, send: Call) -> Per
 
 def wsgi_performers(plugins: Plugins, cache: CredentialCache, send: Call) -> Perform:
     """Who performs which step in a thread."""
-    return _performers(plugins.authenticate, plugins.resolver.resolve, Providers(plugins.find, cache), send, _discard)
+    authenticate, resolve = for_wsgi(plugins.authenticate), for_wsgi(plugins.resolver.resolve)
+    return _performers(authenticate, resolve, Providers(plugins.find, cache), send, _discard)
 
 
 def _performers(authenticate: Call, resolve: Call, providers: Providers, send: Call, discard: Call) -> Perform:

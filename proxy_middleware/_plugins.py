@@ -49,6 +49,18 @@ def for_asgi(function: Call) -> Call:
     return function if _never_blocks(function) else _in_thread(function)
 
 
+def for_wsgi(function: Call) -> Call:
+    """The function as a thread may call it, which nobody cancels: a plugin that says so has failed."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except asyncio.CancelledError as error:
+            raise RuntimeError("a plugin raised CancelledError") from error
+
+    return call
+
+
 def for_asgi_apart(function: Call) -> Call:
     """The same, in a thread of those that are kept for credential providers: others do not wait where one hangs."""
     if _never_blocks(function):
@@ -89,9 +101,9 @@ def _guarded(function: Call) -> Call:
     def call(*args: Any) -> Any:
         try:
             return (function(*args),)  # In a tuple, since trio refuses to hand over a coroutine.
-        except StopIteration as error:
-            # A future cannot hold one: whoever waits for it would wait for ever.
-            raise RuntimeError("a plugin raised StopIteration") from error
+        except (StopIteration, asyncio.CancelledError) as error:
+            # A future cannot hold the one: whoever waits for it would wait for ever. Nobody cancels a thread.
+            raise RuntimeError(f"a plugin raised {type(error).__name__}") from error
 
     return call
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from proxy_middleware._credential import Credential
 from proxy_middleware._exchange import is_expiry
-from proxy_middleware._plugins import Call, Find, asettled, for_asgi, for_asgi_apart, settled
+from proxy_middleware._plugins import Call, Find, asettled, for_asgi, for_asgi_apart, for_wsgi, settled
 from proxy_middleware._single_flight import CredentialCache
 from proxy_middleware._steps import EXPIRY_MARGIN, Obtained
 from proxy_middleware.errors import ProxyError, RefreshFailed, ResponseTruncated
@@ -94,7 +94,7 @@ class Providers:
     # What differs by colour.
 
     def _provider(self, source: CredentialProvider) -> Provider:
-        return Provider(source, lambda function: function, lambda function: function)
+        return Provider(source, for_wsgi, for_wsgi)
 
     def _obtain(self, provider: Provider, connection: Connection) -> Any:
         credential = self._cache.obtain(connection, lambda: settled(provider.obtain(connection), PATIENCE))

@@ -1,5 +1,6 @@
 """What becomes of the errors that plugins raise, in both colours."""
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Generator
@@ -191,3 +192,26 @@ def test_log_names_the_place(colour: str, caplog: pytest.LogCaptureFixture) -> N
         App(resolve=raising(LookupError(SECRET))).run(colour)
     (record,) = caplog.records
     assert all(part in record.getMessage() for part in ("Resolve", "LookupError", "test_drive_errors.py"))
+
+
+@every_colour
+@pytest.mark.parametrize("seam", ["authenticate", "resolve", "obtain", "is_rejected"])
+def test_cancellation_out_of_a_thread_is_a_failure(seam: str, colour: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody cancels a thread: what a plain function was told of a cancellation of its own is a failure of it."""
+
+    def cancelled(*args: Any) -> Any:
+        raise asyncio.CancelledError(SECRET)
+
+    with pytest.raises(InternalError):
+        App().plug(seam, plain(cancelled)).run(colour)
+    assert_logged_without_message(caplog)
+
+
+@every_colour
+def test_cancellation_out_of_a_refreshing_thread_is_a_failed_refresh(colour: str) -> None:
+    """The same in `refresh`: the original response is returned."""
+
+    def cancelled(*args: Any) -> Any:
+        raise asyncio.CancelledError(SECRET)
+
+    assert App(refresh=plain(cancelled)).run(colour).response.status == 401
