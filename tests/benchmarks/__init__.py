@@ -1,1 +1,1 @@
-"""Benchmarks: what the proxy costs, measured beside the bare host application and Go's `ReverseProxy`."""
+"""Benchmarks: what the proxy costs, measured beside bare host applications, Go, nginx and other proxies."""

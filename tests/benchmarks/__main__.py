@@ -1,20 +1,29 @@
 """`python -m tests.benchmarks`: all targets side by side, in interleaved rounds, one core each."""
 
 import argparse
-import platform
+import resource
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
-from tests.benchmarks.load import Round, check, measure
+from tests.benchmarks import plot, results, table
+from tests.benchmarks.measure import Bench
 from tests.benchmarks.processes import BenchmarkError, Cores, require_tools
-from tests.benchmarks.table import Result, render
-from tests.benchmarks.targets import RATIOS, Running, Target, asgi_targets, go_target, started, wsgi_targets
-from tests.benchmarks.upstream import nginx
+from tests.benchmarks.results import Measurement
+from tests.benchmarks.targets import Target, all_targets
+from tests.benchmarks.upstream import upstreams
+from tests.benchmarks.workloads import WORKLOADS, Workload
 
-WARM_UP_SECONDS = 1
+RESULTS = Path(__file__).with_name("results")
+EPILOG = """
+Results are written after each workload; those of other workloads that stand in the same directory are kept, so a long
+run may be done in parts. The exit status is 1 where a request failed, 2 where nothing could be measured.
+"""
+
+_T = TypeVar("_T", Workload, Target)
 
 
 def main() -> int:
@@ -22,72 +31,86 @@ def main() -> int:
     options = _options()
     try:
         require_tools("wrk", "nginx", "taskset")
-        results = run(options)
+        _raise_limit()
+        return 1 if run(options) else 0
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2
-    print(render(results, RATIOS))
-    return 1 if any(result.failures for result in results.values()) else 0
 
 
-def run(options: argparse.Namespace) -> dict[str, Result]:
-    """Start everything, measure, and stop everything."""
+def run(options: argparse.Namespace) -> int:
+    """Measure everything that was asked for; returns how many requests and targets failed."""
+    workloads = _chosen(WORKLOADS, options.workloads)
+    targets = [target for target in _chosen(all_targets(options.loop), options.targets) if _installed(target)]
     cores = Cores.available()
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        directory = Path(name)
-        upstream = stack.enter_context(nginx(directory, cores.load))
-        targets = _targets(options, upstream, directory)
-        servers = [stack.enter_context(started(target, directory, cores.target)) for target in targets]
-        _announce(options, cores)
-        return _measure_all(servers, options, cores)
+    failures = 0
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        upstream = stack.enter_context(upstreams(directory / "upstream", cores.load))
+        bench = Bench(cores, directory, upstream, options.rounds, options.seconds)
+        for workload in workloads:
+            failures += _measure(bench, workload, targets, options)
+    if plot.available():
+        for path in plot.draw(results.load(options.output / "results.json"), options.output):
+            print(f"drawn: {path}")
+    else:
+        print("plot: skipped, matplotlib is not installed (pip install 'proxy_middleware[benchmarks]')")
+    return failures
 
 
-def _targets(options: argparse.Namespace, upstream: str, directory: Path) -> list[Target]:
-    targets = []
-    if options.only != "wsgi":
-        targets += asgi_targets(upstream, options.loop)
-    if options.only != "asgi":
-        targets += wsgi_targets(upstream)
-    go = go_target(upstream, directory)
-    if go is None:
-        print("go: skipped, no `go` on PATH")
-        return targets
-    return [*targets, go]
+def _measure(bench: Bench, workload: Workload, targets: Sequence[Target], options: argparse.Namespace) -> int:
+    """Measure one workload, print its table and write the results; returns the number of failures."""
+    outcomes = bench.run(workload, targets)
+    if not outcomes:
+        return 0
+    print(f"\n{workload.title}\n\n{table.table(workload, outcomes)}", flush=True)
+    measured = Measurement(bench.rounds, bench.seconds, results.environment(options.loop), outcomes)
+    kept = results.load(options.output / "results.json") | {workload.name: measured}
+    results.save(kept, options.output / "results.json")
+    (options.output / "results.md").write_text(table.render(kept))
+    return sum(outcome.failures for outcome in outcomes.values())
 
 
-def _measure_all(servers: list[Running], options: argparse.Namespace, cores: Cores) -> dict[str, Result]:
-    def one_round(server: Running, seconds: int) -> Round:
-        target = server.target
-        return measure(target.port, target.path, seconds=seconds, callers=options.callers, core=cores.load)
-
-    for server in servers:
-        check(server.target.name, server.target.port, server.target.path)
-        one_round(server, WARM_UP_SECONDS)
-    rounds = [[one_round(server, options.seconds) for server in servers] for _ in range(options.rounds)]
-    return {
-        server.target.name: Result(seen, server.peak_memory())
-        for server, seen in zip(servers, zip(*rounds, strict=True), strict=True)
-    }
+def _installed(target: Target) -> bool:
+    missing = target.missing()
+    if missing is not None:
+        print(f"{target.name}: skipped, {missing}", flush=True)
+    return missing is None
 
 
-def _announce(options: argparse.Namespace, cores: Cores) -> None:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "httptools", "gunicorn"))
-    print(f"Python {platform.python_version()}, {packages}, loop {options.loop}")
-    print(
-        f"{options.rounds} rounds of {options.seconds} s, {options.callers} callers; "
-        f"target on core {cores.target}, wrk and nginx on core {cores.load}\n",
-        flush=True,
-    )
+def _chosen(known: Sequence[_T], names: Sequence[str] | None) -> Sequence[_T]:
+    if names is None:
+        return known
+    unknown = set(names) - {one.name for one in known}
+    if unknown:
+        raise BenchmarkError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(one.name for one in known)}")
+    return [one for one in known if one.name in names]
+
+
+def _raise_limit() -> None:
+    """Allow as many open files as the system lets us: 1,000 callers take two in a proxy."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--seconds", type=_positive, default=5, help="length of one round (default 5)")
-    parser.add_argument("--rounds", type=_positive, default=3, help="rounds for each target (default 3)")
-    parser.add_argument("--callers", type=_positive, default=32, help="connections with a request each (default 32)")
-    parser.add_argument("--only", choices=("asgi", "wsgi"), help="one door instead of both")
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="uvicorn's event loop")
-    return parser.parse_args()
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__, epilog=EPILOG)
+    parser.add_argument("--workloads", nargs="+", metavar="NAME", help="these only; a wrong name prints all")
+    parser.add_argument("--targets", nargs="+", metavar="NAME", help="these only; a wrong name prints all")
+    parser.add_argument("--rounds", type=_positive, help="rounds for each target (default 5, quick 1)")
+    parser.add_argument("--seconds", type=_positive, help="length of one round (default 5, quick 1)")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="of the ASGI servers")
+    parser.add_argument("--quick", action="store_true", help="one round of one second: whether everything works")
+    parser.add_argument("--output", type=Path, help="directory (default tests/benchmarks/results; quick: a temporary)")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.seconds = options.seconds or (1 if options.quick else 5)
+    options.output = options.output or (_scratch() if options.quick else RESULTS)
+    return options
+
+
+def _scratch() -> Path:
+    return Path(tempfile.gettempdir()) / "proxy_middleware-benchmarks"
 
 
 def _positive(text: str) -> int:

@@ -71,10 +71,16 @@ def running(
 
 
 def peak_memory(pid: int) -> int:
-    """Return the peak resident size in bytes of the largest process of the family (gunicorn: the worker)."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    status = Path(f"/proc/{pid}/status").read_text()
-    own = int(status.split("VmHWM:")[1].split()[0]) * 1024
+    """Return the peak resident size in bytes of the largest process of the family (gunicorn: the worker).
+
+    Raises:
+        BenchmarkError: A process has ended.
+    """
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        own = int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError) as error:
+        raise BenchmarkError(f"process {pid} has ended") from error
     return max([own, *(peak_memory(int(child)) for child in children)])
 
 

@@ -1,27 +1,13 @@
 """The same hosts with the proxy in front, kept apart so that the bare ones do not load the package."""
 
-import os
-from typing import Any
+import ssl
 
-from proxy_middleware import (
-    ASGIProxyMiddleware,
-    Connection,
-    Credential,
-    EgressPolicy,
-    StaticCredentials,
-    StaticResolver,
-    WSGIProxyMiddleware,
-    bearer_tokens,
-)
 from tests.benchmarks import hosts
-from tests.benchmarks.scenario import CALLER_TOKEN, UPSTREAM_TOKEN, UPSTREAM_VARIABLE
+from tests.benchmarks.configured import proxy
+from tests.benchmarks.scenario import own_settings
 
-_settings: dict[str, Any] = {
-    "resolver": StaticResolver([Connection("crm", os.environ[UPSTREAM_VARIABLE])]),
-    "credentials": StaticCredentials({"crm": Credential.bearer(UPSTREAM_TOKEN)}),
-    "authenticate": bearer_tokens({CALLER_TOKEN: "alice"}),
-    "egress": EgressPolicy(allow=("127.0.0.0/8",)),
-}
+_settings = own_settings()
+_proxy = proxy(_settings.connections, ssl.create_default_context(cafile=_settings.authority))
 
-asgi = ASGIProxyMiddleware(hosts.asgi, **_settings)
-wsgi = WSGIProxyMiddleware(hosts.wsgi, **_settings)
+asgi = _proxy.asgi(hosts.asgi)
+wsgi = _proxy.wsgi(hosts.wsgi)

@@ -1,51 +1,63 @@
-"""The programs that are measured, and which are compared with which."""
+"""The programs that are measured: what each needs, and how it is started."""
 
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from tests.benchmarks.processes import BenchmarkError, free_port, peak_memory, running
-from tests.benchmarks.scenario import (
-    BARE_PATH,
-    CALLER_TOKEN,
-    PROXIED_PATH,
-    PROXY_PREFIX,
-    UPSTREAM_TOKEN,
-    UPSTREAM_VARIABLE,
-)
+from tests.benchmarks import programs, servers
+from tests.benchmarks.processes import free_port, peak_memory, running
+from tests.benchmarks.scenario import BARE_PREFIX, PROXY_PREFIX, SETTINGS_VARIABLE
+from tests.benchmarks.workloads import Kind, Workload
 
-GO_SOURCE = Path(__file__).with_name("peers") / "reverse_proxy.go"
-GUNICORN_THREADS = 32
-
-RATIOS = (
-    ("asgi-proxy", "asgi-bare"),
-    ("wsgi-proxy", "wsgi-bare"),
-    ("asgi-proxy", "go"),
-    ("wsgi-proxy", "go"),
-)
-"""Pairs of names: the rate of the first is given as a share of the second's."""
+PACKAGES = "pip install 'proxy_middleware[benchmarks]'"
+PROGRAMS = {"go": "apt install golang-go", "node": "apt install nodejs", "npm": "apt install npm"}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One program: how it is started, on which port it listens, and which path is asked for."""
+    """One program.
+
+    Attributes:
+        command: Gives the command for a place; it may build or install something first.
+        needs: What has to be there: programs on PATH, and Python modules.
+        threads: Whether each request takes one of a few threads.
+        environment: Further environment variables.
+    """
 
     name: str
-    port: int
-    path: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    kind: Kind
+    command: Callable[[programs.Place], Sequence[str]]
+    needs: Sequence[str] = ()
+    threads: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the path of the upstream."""
+        return BARE_PREFIX if self.kind == "bare" else PROXY_PREFIX
+
+    def takes(self, workload: Workload) -> bool:
+        """Whether it takes part."""
+        return self.kind in workload.kinds and (workload.threads or not self.threads)
+
+    def missing(self) -> str | None:
+        """Return what is not installed and how to get it; None if all is there."""
+        for need in self.needs:
+            found = shutil.which(need) if need in PROGRAMS else find_spec(need)
+            if found is None:
+                return f"{need} is not installed ({PROGRAMS.get(need, PACKAGES)})"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A target that accepts connections."""
+    """A target that accepts connections on `port`."""
 
     target: Target
+    port: int
     pid: int
 
     def peak_memory(self) -> int:
@@ -54,55 +66,44 @@ class Running:
 
 
 @contextmanager
-def started(target: Target, directory: Path, core: int) -> Iterator[Running]:
+def started(target: Target, directory: Path, settings: Path, core: int) -> Iterator[Running]:
     """Run the target on one core until the block ends."""
+    place = programs.Place(directory, settings, free_port())
+    environment = {SETTINGS_VARIABLE: str(settings), **dict(target.environment)}
     log = directory / f"{target.name}.log"
-    with running(target.command, port=target.port, core=core, log=log, environment=target.environment) as process:
-        yield Running(target, process.pid)
+    with running(target.command(place), port=place.port, core=core, log=log, environment=environment) as process:
+        yield Running(target, place.port, process.pid)
 
 
-def asgi_targets(upstream: str, loop: str) -> list[Target]:
-    """Return the ASGI host on uvicorn, bare and proxied; `loop` is uvicorn's name of the event loop."""
-    return [
-        _uvicorn("asgi-bare", "hosts", BARE_PATH, upstream, loop),
-        _uvicorn("asgi-proxy", "proxied", PROXIED_PATH, upstream, loop),
-    ]
+def all_targets(loop: str) -> list[Target]:
+    """Return all of them; `loop` is the event loop of the ASGI servers: asyncio or uvloop."""
+    return [*_own(loop), *_references(), *_peers(loop)]
 
 
-def wsgi_targets(upstream: str) -> list[Target]:
-    """Return the WSGI host on gunicorn's threads, bare and proxied."""
-    return [
-        _gunicorn("wsgi-bare", "hosts", BARE_PATH, upstream),
-        _gunicorn("wsgi-proxy", "proxied", PROXIED_PATH, upstream),
-    ]
+def _own(loop: str) -> Iterator[Target]:
+    modules: dict[Kind, str] = {"proxy": "proxied", "bare": "hosts"}
+    for kind, module in modules.items():
+        yield Target(f"{kind}-uvicorn", kind, servers.uvicorn(module, loop), ["uvicorn", loop])
+        yield Target(f"{kind}-granian", kind, servers.granian(module, loop), ["granian", loop])
+        yield Target(f"{kind}-gunicorn", kind, servers.gunicorn(module), ["gunicorn"], threads=True)
+        yield Target(f"{kind}-waitress", kind, servers.waitress(module), ["waitress"], threads=True)
 
 
-def go_target(upstream: str, directory: Path) -> Target | None:
-    """Build Go's `httputil.ReverseProxy` in `directory`; None where there is no `go` on PATH."""
-    if shutil.which("go") is None:
-        return None
-    binary = directory / "reverse_proxy"
-    build = subprocess.run(
-        ["go", "build", "-o", str(binary), str(GO_SOURCE)], cwd=directory, capture_output=True, text=True, check=False
-    )
-    if build.returncode:
-        raise BenchmarkError(f"go build failed:\n{build.stderr}")
-    port = free_port()
-    command = (str(binary), f"127.0.0.1:{port}", upstream, PROXY_PREFIX, CALLER_TOKEN, UPSTREAM_TOKEN)
-    return Target("go", port, PROXIED_PATH, command, {"GOMAXPROCS": "1"})
+def _references() -> Iterator[Target]:
+    yield Target("go", "reference", programs.go, ["go"], environment=(("GOMAXPROCS", "1"),))
+    yield Target("nginx", "reference", programs.nginx)
 
 
-def _uvicorn(name: str, module: str, path: str, upstream: str, loop: str) -> Target:
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", f"tests.benchmarks.{module}:asgi"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--http", "httptools", "--loop", loop]
-    command += ["--workers", "1", "--no-access-log", "--log-level", "warning"]
-    return Target(name, port, path, tuple(command), {UPSTREAM_VARIABLE: upstream})
-
-
-def _gunicorn(name: str, module: str, path: str, upstream: str) -> Target:
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", f"tests.benchmarks.{module}:wsgi", "--bind", f"127.0.0.1:{port}"]
-    command += ["--worker-class", "gthread", "--workers", "1", "--threads", str(GUNICORN_THREADS)]
-    command += ["--log-level", "warning", "--no-control-socket"]
-    return Target(name, port, path, tuple(command), {UPSTREAM_VARIABLE: upstream})
+def _peers(loop: str) -> Iterator[Target]:
+    yield Target("fastify-http-proxy", "peer", programs.fastify, ["node", "npm"])
+    for name, module, needs in (
+        ("fastapi-proxy-lib", "fastapi_proxy_lib_app", ["fastapi_proxy_lib"]),
+        ("asgiproxy", "asgiproxy_app", ["asgiproxy"]),
+        ("httpx-asgi", "httpx_asgi", ["httpx"]),
+        ("httpx2-asgi", "httpx2_asgi", ["httpx2"]),
+        ("aiohttp-asgi", "aiohttp_asgi", ["aiohttp"]),
+    ):
+        yield Target(name, "peer", servers.uvicorn(f"peers.{module}", loop), [*needs, "uvicorn", loop])
+    for name in ("requests", "urllib3"):
+        command = servers.gunicorn(f"peers.{name}_wsgi")
+        yield Target(f"{name}-wsgi", "peer", command, [name, "gunicorn"], threads=True)
