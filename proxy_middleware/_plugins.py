@@ -16,7 +16,7 @@ from anyio.lowlevel import RunVar
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
 from proxy_middleware._credential import Credential
-from proxy_middleware.errors import RefreshFailed
+from proxy_middleware._loops import asyncio_loop, within
 from proxy_middleware.models import Connection
 from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider, is_nonblocking
 
@@ -44,11 +44,6 @@ def log_failure(what: str, error: Exception) -> None:
     _logger.error("%s failed with %s (message withheld)\n%s", what, type(error).__name__, where)
 
 
-def for_asgi(function: Call) -> Call:
-    """The function as the event loop may call it: a plain `def` that may block runs in a worker thread."""
-    return function if _never_blocks(function) else _in_thread(function)
-
-
 def for_wsgi(function: Call) -> Call:
     """The function as a thread may call it, which nobody cancels: a plugin that says so has failed."""
 
@@ -61,21 +56,25 @@ def for_wsgi(function: Call) -> Call:
     return call
 
 
+def for_asgi(function: Call) -> Call:
+    """The function as the event loop may call it: a plain `def` that may block runs in a worker thread."""
+    if _never_blocks(function):
+        return function
+    guarded = _guarded(function)
+    return _in_thread(guarded, sync_to_async(guarded, thread_sensitive=False), lambda: None)
+
+
 def for_asgi_apart(function: Call) -> Call:
     """The same, in a thread of those that are kept for credential providers: others do not wait where one hangs."""
     if _never_blocks(function):
         return function
     guarded = _guarded(function)
 
-    async def call(*args: Any) -> Any:
-        if on_asyncio_loop():
-            run = copy_context().run
-            (value,) = await asyncio.get_running_loop().run_in_executor(_credential_threads(), run, guarded, *args)
-        else:
-            (value,) = await anyio.to_thread.run_sync(guarded, *args, limiter=_credential_limiter())
-        return value
+    def on_asyncio(*args: Any) -> Awaitable[Any]:
+        run = copy_context().run
+        return asyncio.get_running_loop().run_in_executor(_credential_threads(), run, guarded, *args)
 
-    return call
+    return _in_thread(guarded, on_asyncio, _credential_limiter)
 
 
 def _never_blocks(function: Call) -> bool:
@@ -83,38 +82,28 @@ def _never_blocks(function: Call) -> bool:
     return iscoroutinefunction(function) or iscoroutinefunction(called) or is_nonblocking(function)
 
 
-def _in_thread(function: Call) -> Call:
-    guarded = _guarded(function)
-    on_asyncio = sync_to_async(guarded, thread_sensitive=False)
-
+def _in_thread(guarded: Call, on_asyncio: Call, limiter: Callable[[], anyio.CapacityLimiter | None]) -> Call:
     async def call(*args: Any) -> Any:
-        if on_asyncio_loop():
+        if asyncio_loop() is not None:
             (value,) = await on_asyncio(*args)
         else:
-            (value,) = await anyio.to_thread.run_sync(guarded, *args)
+            (value,) = await anyio.to_thread.run_sync(guarded, *args, limiter=limiter())
         return await value if hasattr(value, "__await__") else value
 
     return call
 
 
 def _guarded(function: Call) -> Call:
+    checked = for_wsgi(function)
+
     def call(*args: Any) -> Any:
         try:
-            return (function(*args),)  # In a tuple, since trio refuses to hand over a coroutine.
-        except (StopIteration, asyncio.CancelledError) as error:
-            # A future cannot hold the one: whoever waits for it would wait for ever. Nobody cancels a thread.
-            raise RuntimeError(f"a plugin raised {type(error).__name__}") from error
+            return (checked(*args),)  # In a tuple, since trio refuses to hand over a coroutine.
+        except StopIteration as error:
+            # A future cannot hold one: whoever waits for it would wait for ever.
+            raise RuntimeError("a plugin raised StopIteration") from error
 
     return call
-
-
-def on_asyncio_loop() -> bool:
-    """Whether asyncio runs the calling coroutine, rather than trio."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 async def asettled(value: Any) -> Any:
@@ -142,18 +131,7 @@ class _BackgroundLoop:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="proxy_middleware", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(_within(seconds, awaitable), self._loop).result()
-
-
-async def _within(seconds: float | None, awaitable: Awaitable[Any]) -> Any:
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            return await awaitable
-    except TimeoutError:
-        if not limit.expired():
-            raise
-    _logger.error("A credential provider gave no answer within %g seconds", seconds)
-    raise RefreshFailed
+        return asyncio.run_coroutine_threadsafe(within(seconds, awaitable), self._loop).result()
 
 
 background = _BackgroundLoop()

@@ -56,7 +56,7 @@ class Providers:
 
     def obtain(self, connection: Connection) -> Any:
         """The credential to use now, as an Obtained."""
-        provider = self._known.get(id(self._find(connection))) or self._of(connection)
+        provider = self._of(connection)
         if type(provider) is Obtained:
             return provider if provider.credential.expires_at is None else provider._replace(now=time())
         assert isinstance(provider, Provider)

@@ -11,12 +11,9 @@ provider is kept or shared: each caller gets one of their own, which never was n
 """
 
 import asyncio
-import contextvars
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +25,8 @@ import anyio
 
 from proxy_middleware._cache_entries import Entries, Question, facts_of, same
 from proxy_middleware._credential import Credential
+from proxy_middleware._forks import tell_after_fork
+from proxy_middleware._loops import call_soon, spawn, within
 from proxy_middleware._plugins import log_failure
 from proxy_middleware.errors import InternalError, ProxyError, RefreshFailed, StoreError
 from proxy_middleware.models import Connection
@@ -101,7 +100,7 @@ class CredentialCache:
         self._serials = count()
         # Reentrant, since the garbage collector ends the task of a lost event loop wherever it happens to run.
         self._lock = threading.RLock()
-        _caches.add(self)
+        tell_after_fork(self)
 
     def get(self, connection: Connection) -> Credential | None:
         """The cached credential, which may be about to expire; None if `obtain` is to be asked."""
@@ -189,7 +188,7 @@ class CredentialCache:
             if step is own:
                 self._start(own, call)
             event = anyio.Event()
-            if self._notify(step, partial(_call_soon(), event.set)):
+            if self._notify(step, partial(call_soon(), event.set)):
                 with anyio.move_on_after(self._patience(own)):
                     await event.wait()
             if (answer := self._answer(own, step)) is not None:
@@ -251,14 +250,14 @@ class CredentialCache:
 
     def _start(self, round_: Round, call: AsyncCall) -> None:
         try:
-            round_.task = _spawn(partial(self._alead, round_, call))
+            round_.task = spawn(partial(self._alead, round_, call))
         except BaseException:
             self._abandon(round_)
             raise
 
     async def _alead(self, round_: Round, call: AsyncCall) -> None:
         try:
-            self._succeed(round_, await _within(self.ROUND_SECONDS + self.GRACE_SECONDS, call))
+            self._succeed(round_, await within(self.ROUND_SECONDS + self.GRACE_SECONDS, call()))
         except Exception as error:
             self._fail(round_, error)
         except BaseException:  # The event loop ends.
@@ -301,23 +300,12 @@ class CredentialCache:
                 wake()
         round_.task = None
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """No round goes on in the child: neither its leader nor who waits for it is there."""
         self._lock = threading.RLock()
         rounds, self._rounds = self._rounds, {}
         for round_ in (round_ for several in rounds.values() for round_ in several):
             round_.wakers.clear()
-
-
-_caches: weakref.WeakSet[CredentialCache] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for cache in _caches:
-        cache._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _public(question: Question, error: Exception) -> ProxyError:
@@ -334,46 +322,3 @@ def _copy(error: ProxyError) -> ProxyError:
         return InternalError()
     copy.__dict__.update({name: value for name, value in error.__dict__.items() if name != "__notes__"})
     return copy
-
-
-# What differs between event loops.
-
-
-def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _spawn(function: Callable[[], Any]) -> object:
-    """Starts a task of its own, with the caller's context variables."""
-    if (loop := _asyncio_loop()) is not None:
-        return loop.create_task(function())
-    import trio
-
-    return trio.lowlevel.spawn_system_task(function, context=contextvars.copy_context())
-
-
-def _call_soon() -> Callable[[Callable[[], object]], object]:
-    """How any thread makes the running event loop call something."""
-    if (loop := _asyncio_loop()) is not None:
-        return loop.call_soon_threadsafe
-    import trio
-
-    return trio.lowlevel.current_trio_token().run_sync_soon
-
-
-async def _within(seconds: float, call: AsyncCall) -> Any:
-    if _asyncio_loop() is None:
-        with anyio.move_on_after(seconds):
-            return await call()
-    else:  # Not by anyio, which there cancels over and over whoever cleans up.
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                return await call()
-        except TimeoutError:
-            if not limit.expired():
-                raise
-    _logger.error("A credential provider gave no answer within %g seconds", seconds)
-    raise RefreshFailed

@@ -11,6 +11,7 @@ import anyio
 
 from proxy_middleware._drive import Perform, adrive
 from proxy_middleware._exchange import exchange
+from proxy_middleware._loops import asyncio_loop
 from proxy_middleware._problem import problem
 from proxy_middleware._steps import Relay
 from proxy_middleware._target import Match
@@ -109,9 +110,8 @@ class ASGIProxyMiddleware:
 
     def _enter_loop(self) -> "_Patrol | None":
         """The patrol of the running event loop; None where it is not asyncio's."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        loop = asyncio_loop()
+        if loop is None:
             return None
         patrol = self._thread.patrol = _Patrol(loop, self._rules.timeouts.idle)
         return patrol

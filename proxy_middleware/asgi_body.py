@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from proxy_middleware._plugins import on_asyncio_loop
+from proxy_middleware._loops import asyncio_loop
 from proxy_middleware._spool import Spool
 from proxy_middleware.errors import CallerLeft, InvalidRequest, PayloadTooLarge
 from proxy_middleware.models import Replay
@@ -108,11 +108,12 @@ class RequestBody:
         return data
 
     async def _next(self) -> bytes:
-        if not self._size or not on_asyncio_loop():
+        loop = asyncio_loop() if self._size else None
+        if loop is None:
             # Nobody else reads yet, or nobody cancels readers.
             return (await self._pull())[0]
         if self._pending is None:
-            self._pending = asyncio.get_running_loop().create_task(self._pull())
+            self._pending = loop.create_task(self._pull())
         data, _ = await asyncio.shield(self._pending)
         self._pending = None
         return data

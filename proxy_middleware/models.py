@@ -84,7 +84,14 @@ class Limits:
 
     def __post_init__(self) -> None:
         _positive("Limits.request_body", self.request_body)
-        for name in self.__slots__[1:]:
+        for name in (
+            "connections_per_origin",
+            "connections",
+            "keepalive",
+            "credential_ttl",
+            "refresh_backoff",
+            "response_head",
+        ):
             _positive(f"Limits.{name}", getattr(self, name) or 0)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 from proxy_middleware._credential import Credential
 from proxy_middleware._drive import Perform, asgi_performers, wsgi_performers
 from proxy_middleware._exchange import Rules
-from proxy_middleware._plugins import Plugins, on_asyncio_loop
+from proxy_middleware._loops import asyncio_loop
+from proxy_middleware._plugins import Plugins
 from proxy_middleware._single_flight import CredentialCache
 from proxy_middleware._steps import Forward
 from proxy_middleware._target import Matcher
@@ -144,9 +145,10 @@ class Proxy:
     async def aclose(self) -> None:
         """Closes the ASGI doors' pool of the running event loop, and the WSGI door's."""
         self.close()
-        if self._asyncio is not None and on_asyncio_loop():
+        on_asyncio = asyncio_loop() is not None
+        if self._asyncio is not None and on_asyncio:
             await self._asyncio.aclose()
-        if self._on_trio is not None and not on_asyncio_loop():
+        if self._on_trio is not None and not on_asyncio:
             await self._on_trio.aclose()
 
     # What the doors are built from.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ import redis
 from tests.servers import START, free_port
 
 
-class Service:
+class Service(ABC):
     """A server in a subprocess, with a port and a folder of data that it keeps when it is stopped and started.
 
     `remove()` ends it for good. What it prints goes to a file.
@@ -68,11 +69,11 @@ class Service:
                 raise RuntimeError(f"{type(self).__name__} did not start:\n{self.log.read_text(errors='replace')}")
             time.sleep(0.02)
 
-    def _command(self) -> Sequence[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _command(self) -> Sequence[str]: ...
 
-    def _answers(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _answers(self) -> bool: ...
 
     def _spawn(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, **options)

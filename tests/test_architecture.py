@@ -50,6 +50,7 @@ FLOORS = {
     "stores.sql": 3,
     "stores.tables": 3,
     "_drive": 3,
+    "_loops": 3,
     "_plugins": 3,
     "_providers": 3,
     "_single_flight": 3,
@@ -79,6 +80,7 @@ FLOORS = {
     "_globs": 1,
     "models": 1,
     "_fields": 0,
+    "_forks": 0,
     "errors": 0,
 }
 
@@ -87,6 +89,7 @@ HTTPX = {"upstream.httpx", "upstream.httpx_egress", "upstream.httpx_response"}
 LOOPS = {
     "asgi",
     "asgi_body",
+    "_loops",
     "_plugins",
     "_single_flight",
     "upstream.asyncio",
@@ -97,7 +100,7 @@ THREADS = {"_plugins", "_single_flight", "_spool", "credentials._lease", "creden
 ROOMS: dict[str, set[str]] = {
     "asyncio": LOOPS,
     "anyio": LOOPS | HTTPX,
-    "trio": {"_single_flight", "upstream.httpx_response"},
+    "trio": {"_loops"},
     "aiohappyeyeballs": {"upstream.asyncio"},
     "asgiref": {"_plugins"},
     "threading": THREADS | {"asgi", "stores.memory", "upstream.lookup", "upstream.threads"},

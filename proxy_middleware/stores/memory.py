@@ -1,11 +1,10 @@
 """A store that lives as long as its process: for tests, and for hosts that keep nothing."""
 
-import os
 import threading
 import time
 from dataclasses import dataclass, field
-from weakref import WeakSet
 
+from proxy_middleware._forks import tell_after_fork
 from proxy_middleware.stores.protocol import Stored, Tokens
 from proxy_middleware.stores.records import check_id, check_lease, dump, restore
 
@@ -36,7 +35,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
-        _stores.add(self)
+        tell_after_fork(self)
 
     def load(self, connection_id: str, /) -> Stored | None:
         """See `TokenStore.load`."""
@@ -105,16 +104,9 @@ class MemoryStore:
             if entry.owner == owner:
                 entry.owner = None
 
+    def after_fork(self) -> None:
+        """A thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
     def _entry(self, connection_id: str) -> _Entry:
         return self._entries.setdefault(connection_id, _Entry())
-
-
-_stores: WeakSet[MemoryStore] = WeakSet()
-
-
-def _after_fork() -> None:
-    for store in _stores:
-        store._lock = threading.Lock()  # A thread of the parent may have held it.
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -1,15 +1,14 @@
 """The HTTP/1.1 engine on asyncio: one pool per process and event loop. What happens on a connection is next door."""
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
-from weakref import WeakSet
 
 import aiohappyeyeballs
 
+from proxy_middleware._forks import tell_after_fork
 from proxy_middleware._steps import Forward
 from proxy_middleware._target import Origin
 from proxy_middleware.errors import ConnectionTerminated, ConnectTimeout, PoolExhausted
@@ -172,7 +171,7 @@ class AsyncioUpstream:
         self._tls = cache(default_ssl_context) if ssl_context is None else lambda: ssl_context
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._last: Pool | None = None
-        _upstreams.add(self)
+        tell_after_fork(self)
 
     async def send(self, forward: Forward) -> Response:
         """Sends a request; returns when its response's head has come.
@@ -232,7 +231,7 @@ class AsyncioUpstream:
             # asyncio closes the sockets in the next turn of the loop.
             await asyncio.sleep(0)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """Drops connections that a parent process goes on using."""
         self._last = None
         self._pools = {}
@@ -251,14 +250,3 @@ async def _begin_body(body: Any, *, again: bool, keep: bool) -> tuple[bytes, boo
     elif keep:
         body.keep()
     return await body.read(), body.at_end
-
-
-_upstreams: WeakSet[AsyncioUpstream] = WeakSet()
-
-
-def _after_fork() -> None:
-    for upstream in _upstreams:
-        upstream.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -275,9 +275,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._deadline = None
             else:
                 self._watch(response.idle, ReadTimeout)
-        waiter = response._waiter
-        if waiter is not None and response.head_complete and not waiter.done():
-            waiter.set_result(None)
+        response.wake()
 
     def eof_received(self) -> None:
         self._lost = True

@@ -15,7 +15,7 @@ import httpx
 from proxy_middleware._target import Origin
 from proxy_middleware.models import EgressPolicy
 from proxy_middleware.upstream.egress import AddrInfo, dialable
-from proxy_middleware.upstream.lookup import Lookups, literal
+from proxy_middleware.upstream.lookup import Lookups
 
 __all__ = ["one_call_transport"]
 
@@ -65,28 +65,19 @@ class _CheckedBackend(httpcore.NetworkBackend):
         return self._dial(last, self._left(), local_address, socket_options)
 
     def _look_up(self, origin: Origin) -> Sequence[AddrInfo]:
-        found = literal(origin)
-        if found is not None:
-            return found
-        later = _lookups.submit(origin)
         try:
-            return later.result(self._left())
+            return _lookups.find(origin, self._left())
         except TimeoutError:
             raise httpcore.ConnectTimeout from None
         except (OSError, UnicodeError):
             raise httpcore.ConnectError from None
-        finally:
-            later.cancel()
 
     def _dial(self, info: AddrInfo, timeout: float, *options: Any) -> httpcore.NetworkStream:
         address, port = info[4][:2]
         return _Stream(self._dialler.connect_tcp(address, port, timeout, *options), self._deadline)
 
     def _left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ConnectTimeout
-        return left
+        return _left(self._deadline, httpcore.ConnectTimeout)
 
 
 class _Stream(httpcore.NetworkStream):
@@ -97,10 +88,10 @@ class _Stream(httpcore.NetworkStream):
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._left(httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, _left(self._deadline, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._left(httpcore.WriteTimeout))
+        self._stream.write(buffer, _left(self._deadline, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -108,17 +99,18 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        left = self._left(httpcore.ConnectTimeout)
+        left = _left(self._deadline, httpcore.ConnectTimeout)
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
-    def _left(self, late: type[Exception]) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise late
-        return left
+
+def _left(deadline: float, late: type[Exception]) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise late
+    return left
 
 
 _lookups = Lookups()

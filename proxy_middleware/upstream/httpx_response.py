@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 
 from proxy_middleware._fields import Field, clean_values
+from proxy_middleware._loops import spawn
 from proxy_middleware._steps import Forward
 from proxy_middleware.errors import (
     ConnectFailed,
@@ -223,14 +224,8 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 def _start_soon(function: Callable[[], Any]) -> None:
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        import trio
-
-        trio.lowlevel.spawn_system_task(function)
-    else:
-        task = loop.create_task(function())
+    task = spawn(function)
+    if isinstance(task, asyncio.Task):
         # A running loop keeps only weak references to its tasks.
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)

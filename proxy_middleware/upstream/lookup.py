@@ -52,6 +52,17 @@ class Lookups:
             raise
         return found
 
+    def find(self, origin: Origin, timeout: float | None) -> Sequence[AddrInfo]:
+        """The addresses, for a thread that waits so many seconds; raises what getaddrinfo does, and TimeoutError."""
+        found = literal(origin)
+        if found is not None:
+            return found
+        later = self.submit(origin)
+        try:
+            return later.result(timeout)
+        finally:
+            later.cancel()
+
     def _work(self, origin: Origin, found: Found) -> None:
         while True:
             if found.set_running_or_notify_cancel():

@@ -3,23 +3,21 @@
 One lock guards the books, and is never held while something is read, sent or dialled.
 """
 
-import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-from weakref import WeakSet
 
+from proxy_middleware._forks import tell_after_fork
 from proxy_middleware._steps import Forward
 from proxy_middleware._target import Origin
 from proxy_middleware.errors import ConnectionTerminated, PoolExhausted
 from proxy_middleware.models import EgressPolicy, Limits, Timeouts
 from proxy_middleware.upstream.dial import connect_error, default_ssl_context
 from proxy_middleware.upstream.egress import AddrInfo, dialable
-from proxy_middleware.upstream.lookup import Lookups, literal
+from proxy_middleware.upstream.lookup import Lookups
 from proxy_middleware.upstream.pool import Places
 from proxy_middleware.upstream.threads_connection import Connection, Response
 
@@ -160,7 +158,7 @@ class ThreadsUpstream:
         self._egress = egress
         self._ssl_context = ssl_context
         self._pool = Pool(limits, egress)
-        _upstreams.add(self)
+        tell_after_fork(self)
 
     def send(self, forward: Forward) -> Response:
         """Sends a request; returns when its response's head has come.
@@ -200,7 +198,7 @@ class ThreadsUpstream:
         pool, self._pool = self._pool, Pool(self._limits, self._egress)
         pool.close()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """Drops connections that a parent process goes on using."""
         pool, self._pool = self._pool, Pool(self._limits, self._egress)
         pool.drop()
@@ -229,7 +227,7 @@ class _Dialler:
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             # The addresses that are checked are the ones that are dialled: there is no second look-up.
-            addresses = dialable(self._egress, self._look_up(origin, deadline))
+            addresses = dialable(self._egress, self._lookups.find(origin, timeout))
             sock = _connect(addresses, deadline)
             if tls is not None:
                 sock = _secure(sock, origin, deadline, tls)
@@ -237,16 +235,6 @@ class _Dialler:
             raise connect_error(error) from None
         sock.setblocking(False)
         return sock
-
-    def _look_up(self, origin: Origin, deadline: float | None) -> Sequence[AddrInfo]:
-        found = literal(origin)
-        if found is not None:
-            return found
-        later = self._lookups.submit(origin)
-        try:
-            return later.result(_left(deadline))
-        finally:
-            later.cancel()
 
 
 def _connect(addresses: list[AddrInfo], deadline: float | None) -> socket.socket:
@@ -289,14 +277,3 @@ def _left(deadline: float | None) -> float | None:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-_upstreams: WeakSet[ThreadsUpstream] = WeakSet()
-
-
-def _after_fork() -> None:
-    for upstream in _upstreams:
-        upstream.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

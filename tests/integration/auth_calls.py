@@ -104,6 +104,9 @@ class Host:
         self.tell(f"/put/{selector}", json.dumps(kept).encode())
 
 
+StartHost = Callable[[str], Host]
+
+
 def start_host(factory: ServerFactory, server: str, upstream: ScriptedUpstream, closed_port: int) -> Host:
     """The host application under this server, started now or before."""
     app = "asgi_app" if server in ASGI_SERVERS else "wsgi_app"

@@ -8,7 +8,9 @@ import pytest
 import trustme
 
 from tests.conftest import StartProxy
-from tests.servers import RunningServer
+from tests.integration.auth_calls import Host, StartHost, start_host
+from tests.servers import RunningServer, ServerFactory
+from tests.upstreams import ScriptedUpstream
 from tests.wire import Address
 
 MIB = 1024 * 1024
@@ -50,3 +52,15 @@ def proxy_server(start_proxy: StartProxy, integration_options: dict[str, Any]) -
 def proxy_address(proxy_server: ProxyServer) -> Callable[[str], Address]:
     """The same, when only the address is needed."""
     return lambda server: proxy_server(server).address
+
+
+@pytest.fixture
+def start_auth_host(server_factory: ServerFactory, shared_upstream: ScriptedUpstream, closed_port: int) -> StartHost:
+    """Starts the host application of every kind of credential under a server."""
+    return lambda server: start_host(server_factory, server, shared_upstream, closed_port)
+
+
+@pytest.fixture
+def host(server: str, start_auth_host: StartHost) -> Host:
+    """The same, under the server that the test names."""
+    return start_auth_host(server)

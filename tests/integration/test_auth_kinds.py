@@ -22,23 +22,15 @@ from tests.integration.auth_calls import (
     bearer_api,
     same_but_for_the_token,
     selector_of,
-    start_host,
     strict_grants,
     token_calls,
 )
 from tests.integration.test_refresh_replay import upload
-from tests.servers import ServerFactory
 from tests.token_grants import JWT_BEARER
 from tests.upstreams import Exchange, ScriptedUpstream, response
 
 each_door = pytest.mark.parametrize("server", DOORS)
 Verify = Callable[[Sent], object]
-
-
-@pytest.fixture
-def host(server: str, server_factory: ServerFactory, shared_upstream: ScriptedUpstream, closed_port: int) -> Host:
-    """The host application under the server that the test names."""
-    return start_host(server_factory, server, shared_upstream, closed_port)
 
 
 # Tokens.

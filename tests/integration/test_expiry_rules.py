@@ -20,12 +20,10 @@ from tests.integration.auth_calls import (
     bearer_api,
     same_but_for_the_token,
     selector_of,
-    start_host,
     strict_grants,
     token_calls,
     token_of,
 )
-from tests.servers import ServerFactory
 from tests.upstreams import Exchange, Script, ScriptedUpstream, response
 from tests.wire import Fields, chunked
 
@@ -34,12 +32,6 @@ KIB = 1024
 SEEN = 64 * KIB
 SLACK_EXPIRED = b'{"ok":false,"error":"token_expired"}'
 SCOPE = ((b"WWW-Authenticate", b'Bearer error="insufficient_scope", scope="write"'),)
-
-
-@pytest.fixture
-def host(server: str, server_factory: ServerFactory, shared_upstream: ScriptedUpstream, closed_port: int) -> Host:
-    """The host application under the server that the test names."""
-    return start_host(server_factory, server, shared_upstream, closed_port)
 
 
 # What an API says.

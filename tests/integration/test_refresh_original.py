@@ -18,17 +18,17 @@ from tests.integration.auth_calls import (
     HASTY_TTL,
     JSON,
     Host,
+    StartHost,
     api_calls,
     bearer_api,
     selector_of,
-    start_host,
     strict_grants,
     token_calls,
     token_of,
 )
 from tests.integration.bulk import MIB
 from tests.integration.traits import TRAITS
-from tests.servers import WSGI_SERVERS, ServerFactory
+from tests.servers import WSGI_SERVERS
 from tests.upstreams import Exchange, Script, ScriptedUpstream, response
 from tests.wire import Fields, chunked
 
@@ -41,21 +41,6 @@ FIELDS = (
 )
 LARGE = hashlib.shake_256(b"original").digest(10 * MIB)
 CROWD = 100
-
-
-StartHost = Callable[[str], Host]
-
-
-@pytest.fixture
-def start(server_factory: ServerFactory, shared_upstream: ScriptedUpstream, closed_port: int) -> StartHost:
-    """Starts the host application under a server."""
-    return lambda server: start_host(server_factory, server, shared_upstream, closed_port)
-
-
-@pytest.fixture
-def host(server: str, start: StartHost) -> Host:
-    """The host application under the server that the test names."""
-    return start(server)
 
 
 each_door = pytest.mark.parametrize("server", DOORS)
@@ -178,12 +163,12 @@ def test_large_answer(host: Host, kind: str, framing: str, shared_upstream: Scri
 
 
 @pytest.mark.timeout(90)
-def test_hanging_refresh(start: StartHost, shared_upstream: ScriptedUpstream) -> None:
+def test_hanging_refresh(start_auth_host: StartHost, shared_upstream: ScriptedUpstream) -> None:
     """A refresh that hangs is given up after some seconds; a blocking provider keeps only the caller it works for."""
     let_go = threading.Event()
     shared_upstream.route(b"/token", hanging(let_go))
     shared_upstream.answer(original(b"expired", "length"))
-    hosts = [start(server) for server in DOORS]
+    hosts = [start_auth_host(server) for server in DOORS]
     with ThreadPoolExecutor(16) as pool:
         calls = {(host, kind): two_callers(pool, host, kind) for host in hosts for kind in HANGING}
         deadline = time.monotonic() + 25

@@ -16,13 +16,12 @@ from tests.integration.auth_calls import (
     bearer_api,
     same_but_for_the_token,
     selector_of,
-    start_host,
     strict_grants,
     token_calls,
     token_of,
 )
 from tests.integration.bulk import MIB
-from tests.servers import ASGI_SERVERS, ServerFactory
+from tests.servers import ASGI_SERVERS
 from tests.upstreams import Exchange, Script, ScriptedUpstream, response
 from tests.wire import chunked
 
@@ -35,12 +34,6 @@ CHUNKED = ("Transfer-Encoding", "chunked")
 
 each_door = pytest.mark.parametrize("server", DOORS)
 each_framing = pytest.mark.parametrize("framing", ["length", "chunked"])
-
-
-@pytest.fixture
-def host(server: str, server_factory: ServerFactory, shared_upstream: ScriptedUpstream, closed_port: int) -> Host:
-    """The host application under the server that the test names."""
-    return start_host(server_factory, server, shared_upstream, closed_port)
 
 
 def upload(selector: str, body: bytes, framing: str) -> bytes:
