@@ -59,14 +59,13 @@ REFRESH = "POST /oauth/token  refresh_token"
 def host_application(crm_url: str, database: str, key: str) -> ASGIProxyMiddleware:
     """A FastAPI application that connects accounts, with the proxy mounted under /connections."""
     token_url = f"{crm_url}/oauth/token"
-    loopback = EgressPolicy(allow=("127.0.0.0/8",))  # only because this CRM is on loopback
     store = SQLStore(f"sqlite:///{database}", keys=[key])
     store.create()
     proxy = Proxy(
         resolver=StaticResolver([Connection("acme-crm", f"{crm_url}/api", integration_key="crm")]),
-        credentials=OAuth2(token_url, *CLIENT, store=store, egress=loopback),
+        credentials=OAuth2(token_url, *CLIENT, store=store),
         authenticate=bearer_tokens({CALLER_TOKEN: "alice"}),
-        egress=loopback,
+        egress=EgressPolicy(allow=("127.0.0.0/8",)),  # only because this CRM is on loopback
         limits=Limits(credential_ttl=CREDENTIAL_TTL),
     )
     app = FastAPI()

@@ -1,14 +1,15 @@
 """The seams: what an application plugs in.
 
-Every method may be `def` or `async def`, under ASGI and under WSGI. Under ASGI a plain `def` runs in a worker thread,
-unless it is marked with `nonblocking`; under WSGI an `async def` runs on one background event loop.
+Every method that requests call may be `def` or `async def`, under ASGI and under WSGI. Under ASGI a plain `def` runs in
+a worker thread, unless it is marked with `nonblocking`; under WSGI an `async def` runs on one background event loop.
 """
 
 from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
 from typing import Protocol, TypeVar
 
 from proxy_middleware._credential import Credential
-from proxy_middleware.models import Connection, ProxyRequest
+from proxy_middleware.models import Connection, EgressPolicy, ProxyRequest
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -34,11 +35,13 @@ class ConnectionResolver(Protocol):
 
 
 class CredentialProvider(Protocol):
-    """Holds credentials. Two further methods are optional.
+    """Holds credentials. Three further methods are optional.
 
     `refresh(connection, rejected) -> Credential` obtains a newer credential than the rejected one; whatever it raises
     counts as `RefreshFailed`. `is_rejected(connection, response: ResponseHead) -> bool` says whether the upstream
-    rejected the credential; by default a 401 does.
+    rejected the credential; by default a 401 does. `use_egress(policy: EgressPolicy) -> None`, a plain `def`, is called
+    once by each `Proxy` as it is made, with the policy that its upstreams are dialled under, for providers that make
+    network calls of their own; a provider around others passes it on.
     """
 
     def obtain(self, connection: Connection, /) -> Credential | Awaitable[Credential]:
@@ -59,3 +62,16 @@ def is_nonblocking(function: Callable[..., object]) -> bool:
     """Whether `nonblocking` marked this function, bound method, or the `__call__` of this object."""
     marked = getattr(function, "_nonblocking", False) or getattr(type(function).__call__, "_nonblocking", False)
     return bool(marked)
+
+
+def hand_egress(provider: object, policy: EgressPolicy) -> None:
+    """Tells a provider the policy, if it has `use_egress`.
+
+    Raises:
+        TypeError: That is an `async def`, which nobody would wait for.
+    """
+    use_egress = getattr(provider, "use_egress", None)
+    if iscoroutinefunction(use_egress):
+        raise TypeError(f"{type(provider).__name__}.use_egress cannot be an async def")
+    if callable(use_egress):
+        use_egress(policy)

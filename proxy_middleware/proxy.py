@@ -15,7 +15,7 @@ from proxy_middleware._target import Matcher
 from proxy_middleware._unframed import Mode, SpoolPolicy
 from proxy_middleware.credentials.static import StaticCredentials
 from proxy_middleware.models import BrowserPolicy, Connection, EgressPolicy, Limits, Replay, Timeouts
-from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider
+from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider, hand_egress
 
 if TYPE_CHECKING:
     from proxy_middleware.asgi import ASGIApp, ASGIProxyMiddleware
@@ -58,7 +58,8 @@ class Proxy:
         prefix: Where the connections live.
         limits: How much is allowed.
         timeouts: How long the upstream may take; a connection's own replace them.
-        egress: Which addresses may be dialled. Not applied by an `upstream` of one's own.
+        egress: Which addresses may be dialled, also for credentials: providers that make network calls are told. Not
+            applied by an `upstream` of one's own.
         browser: What browsers may do.
         replay: How much of a request body is kept for a second try.
         cache_guard: Tell shared caches not to store what they otherwise might, since one URL means many tenants.
@@ -71,7 +72,7 @@ class Proxy:
 
     Raises:
         TypeError: A required keyword is missing, or of the wrong kind.
-        ValueError: A setting makes no sense.
+        ValueError: A setting makes no sense, or `credentials` cannot obey `egress`.
     """
 
     def __init__(
@@ -116,6 +117,8 @@ class Proxy:
         self._asyncio: AsyncioUpstream | None = None
         self._threads: ThreadsUpstream | None = None
         self._on_trio: PerLoopUpstream | None = None
+        # Last, so that nobody is told the policy of a proxy that does not come about.
+        hand_egress(credentials, self._egress)
 
     def asgi(self, app: "ASGIApp") -> "ASGIProxyMiddleware":
         """An ASGI door around this application."""

@@ -77,7 +77,7 @@ class TokenEndpoint:
 
     Args:
         url: Where it is.
-        egress: Which addresses may be dialled; None is the default policy.
+        egress: Which addresses may be dialled; None is the policy of the proxy, and the default one until it is told.
         ssl_context: None verifies against the system's authorities.
         transport: Is used instead of one made of these two.
 
@@ -101,9 +101,25 @@ class TokenEndpoint:
             )
         self.url = url
         self.host = _host(url)
-        self._egress = egress or EgressPolicy()
+        self._egress = egress
+        self._decided = egress is not None or transport is not None
         self._context = ssl_context
         self._transport = transport
+
+    def use_egress(self, policy: EgressPolicy) -> None:
+        """The policy of a proxy, for where neither a policy nor a transport was given.
+
+        Raises:
+            ValueError: Another proxy has said otherwise.
+        """
+        if self._decided:
+            return
+        if self._egress is not None and _networks(self._egress) != _networks(policy):
+            raise ValueError(
+                "OAuth2: proxies with different egress policies share it; say which one holds for the token endpoint, "
+                "with egress=EgressPolicy(...)"
+            )
+        self._egress = policy
 
     def ask(self, headers: Mapping[str, str], form: str, deadline: float) -> Granted | Refused | Outage:
         """Sends a form and reads the answer; raises nothing.
@@ -133,7 +149,7 @@ class TokenEndpoint:
         )
         if self._transport is not None:
             return _exchange(self._transport, request, deadline + LATE)
-        with one_call_transport(self._egress, self._ssl_context(), deadline) as transport:
+        with one_call_transport(self._egress or EgressPolicy(), self._ssl_context(), deadline) as transport:
             return _exchange(transport, request, deadline)
 
     def _ssl_context(self) -> ssl.SSLContext:
@@ -144,6 +160,10 @@ class TokenEndpoint:
 
 
 _TOO_LONG = Outage(f"the answer is longer than {MAX_BODY} bytes")
+
+
+def _networks(policy: EgressPolicy) -> tuple[set[Any], set[Any]]:
+    return set(policy.allowed), set(policy.denied)
 
 
 def _host(url: str) -> str:

@@ -64,7 +64,8 @@ class OAuth2:
         params: Further parameters of the token request, such as `audience` or `resource`; or a function that gives
             those of a connection.
         is_rejected: Whether a response means that the access token is no longer accepted; by default a 401 does.
-        egress: Which addresses may be dialled; by default the public ones.
+        egress: Which addresses may be dialled; by default those that the proxy's own `egress` allows. Needed where
+            proxies with different policies share this object.
         ssl_context: None verifies against the system's authorities.
         transport: A blocking httpx transport to use instead, such as one with an egress proxy; it decides itself on
             addresses and TLS, and stays open.
@@ -97,7 +98,7 @@ class OAuth2:
     ) -> None:
         if key_id is not None and private_key is None:
             raise ValueError("OAuth2: a key_id needs a private_key")
-        endpoint = TokenEndpoint(token_url, egress, ssl_context, transport)
+        self._endpoint = TokenEndpoint(token_url, egress, ssl_context, transport)
         signing = None if private_key is None else SigningKey(private_key, algorithm, key_id)
         self._client = client_authentication(client_auth, client_id, client_secret, signing, token_url)
         _check_grant(grant, client_id, anonymous=client_secret is None and signing is None)
@@ -108,7 +109,7 @@ class OAuth2:
         self._params = params if callable(params) else _checked(params or {})
         self.store = _checked_store(MemoryStore() if store is None else store)
         self._vault = Vault(self.store)
-        self._rounds = Rounds(self._vault, endpoint, self._prepare, spends=self._spends)
+        self._rounds = Rounds(self._vault, self._endpoint, self._prepare, spends=self._spends)
         # Only where there is one: the proxy's own default is cheaper.
         if is_rejected is not None:
             self.is_rejected = is_rejected
@@ -138,6 +139,14 @@ class OAuth2:
             StoreUnavailable: The store cannot be reached, and nothing was asked.
         """
         return self._rounds.run(connection, rejected)
+
+    def use_egress(self, policy: EgressPolicy) -> None:
+        """Takes over the policy of a proxy, unless `egress` or `transport` was given.
+
+        Raises:
+            ValueError: Another proxy has said otherwise.
+        """
+        self._endpoint.use_egress(policy)
 
     def _prepare(self, connection: Connection, tokens: Tokens) -> tuple[dict[str, str], str]:
         params = _checked(self._params(connection)) if callable(self._params) else self._params

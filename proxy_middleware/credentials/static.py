@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Mapping
 
 from proxy_middleware._credential import Credential
 from proxy_middleware.errors import CredentialUnavailable
-from proxy_middleware.models import Connection
-from proxy_middleware.protocols import CredentialProvider
+from proxy_middleware.models import Connection, EgressPolicy
+from proxy_middleware.protocols import CredentialProvider, hand_egress
 
 __all__ = ["StaticCredentials"]
 
@@ -39,3 +39,18 @@ class StaticCredentials:
         """The credential to use now; raises CredentialUnavailable if there is none."""
         entry = self.select(connection)
         return entry if isinstance(entry, Credential) else entry.obtain(connection)
+
+    def use_egress(self, policy: EgressPolicy) -> None:
+        """Tells the policy to every provider among the entries, once."""
+        for provider in self._providers().values():
+            hand_egress(provider, policy)
+
+    def _providers(self) -> dict[int, CredentialProvider]:
+        """By their ids, each of them once, with those of nested StaticCredentials."""
+        found: dict[int, CredentialProvider] = {}
+        for entry in self._entries.values():
+            if isinstance(entry, StaticCredentials) and type(entry).use_egress is StaticCredentials.use_egress:
+                found |= entry._providers()
+            elif not isinstance(entry, Credential):
+                found[id(entry)] = entry
+        return found
