@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from proxy_middleware._browser import check_browser
 from proxy_middleware._credential import Credential
-from proxy_middleware._fields import Field, RequestFields, canonical, is_token, read_request, read_response
+from proxy_middleware._fields import Field, RequestFields, canonical, is_token, read_request
 from proxy_middleware._globs import path_allowed
+from proxy_middleware._response_fields import read_response
 from proxy_middleware._steps import (
     Authenticate,
     Body,
@@ -140,18 +141,20 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
                 content = yield Collect(body, rules.replay.memory + rules.replay.disk)
             response = yield _forward(draft, newer, content, False, True, not response.retried)
 
-    status = response.status
-    sorted_out = read_response(
-        response.fields,
-        bodiless=status in (204, 304),
-        withhold=withhold,
-        cache_guard=rules.cache_guard,
-        lower_case=rules.lower_case,
-    )
-    if sorted_out.invalid or status > rules.max_status:
+    kept, has_length, valid = response.kept, True, response.status <= rules.max_status
+    if kept is None or withhold:
+        found_in = read_response(
+            response.raw,
+            bodiless=response.status in (204, 304),
+            withhold=withhold,
+            cache_guard=rules.cache_guard,
+            lower_case=rules.lower_case,
+        )
+        kept, has_length, valid = found_in.kept, found_in.has_length, valid and not found_in.invalid
+    if not valid:
         yield Discard(response, None)
         raise ProtocolViolation
-    return _make(Relay, (response, sorted_out.kept, sorted_out.has_length))
+    return _make(Relay, (response, kept, has_length))
 
 
 def _check_method(method: str) -> bytes:

@@ -13,7 +13,7 @@ from proxy_middleware.errors import InvalidRequest
 
 Field = tuple[bytes, bytes]
 
-PASS, DROP, INVALID, LENGTH, CODING, CONNECTION, COOKIE, BROWSER, CACHE, CDN, ORIGIN_WIDE, PROXY_STATUS = range(12)
+PASS, DROP, INVALID, LENGTH, CODING, CONNECTION, COOKIE, BROWSER = range(8)
 
 # RFC 9110 section 5.6.2 and 5.5: what a name and a value may consist of.
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -42,21 +42,6 @@ _REQUEST = {
     b"sec-fetch-site": BROWSER,
     b"sec-fetch-mode": BROWSER,
     b"sec-fetch-dest": BROWSER,
-}
-# Fields by which a front server (nginx, lighttpd, Apache, Perlbal, LiteSpeed) is told to serve its internal files.
-_FRONT_SERVER = (b"x-accel-", b"x-sendfile", b"x-lighttpd-send-file", b"x-reproxy-", b"x-litespeed-")
-# Fields that act on the whole origin they come from, which here is the host application's.
-_ORIGIN_WIDE = frozenset(
-    b"set-cookie set-cookie2 clear-site-data strict-transport-security alt-svc nel report-to reporting-endpoints "
-    b"service-worker-allowed accept-ch refresh origin-agent-cluster".split()
-)
-_RESPONSE = {
-    b"content-length": LENGTH,
-    b"connection": CONNECTION,
-    b"cache-control": CACHE,
-    b"cdn-cache-control": CDN,
-    b"surrogate-control": CDN,
-    b"proxy-status": PROXY_STATUS,
 }
 
 
@@ -104,24 +89,7 @@ def _classify_request(name: bytes) -> int:
     return DROP if alike in _INFRASTRUCTURE or alike in HOP_BY_HOP or alike == b"cookie" else PASS
 
 
-def _classify_response(name: bytes) -> int:
-    if not is_token(name):
-        return INVALID
-    lower = name.lower()
-    if lower in _RESPONSE:
-        return _RESPONSE[lower]
-    alike = canonical(name)
-    if alike in HOP_BY_HOP or alike in _RESPONSE or alike.startswith(_FRONT_SERVER):
-        return DROP
-    if alike.endswith(b"-cdn-cache-control"):
-        return CDN
-    return ORIGIN_WIDE if alike in _ORIGIN_WIDE or alike.startswith(b"access-control-") else PASS
-
-
 _request_table = NameTable(_classify_request)
-# With the name as it goes on: as it came, or in lower case, as ASGI wants it.
-_response_table = NameTable(lambda name: (_classify_response(name), name))
-_lower_response_table = NameTable(lambda name: (_classify_response(name), name.lower()))
 
 
 class RequestFields:
@@ -196,89 +164,3 @@ def _read_special(found: RequestFields, special: list[tuple[int, bytes, bytes]])
 def connection_options(value: bytes) -> set[bytes]:
     """The field names that a Connection field nominates as hop-by-hop, canonical (RFC 9110 section 7.6.1)."""
     return {canonical(option.strip(b" \t")) for option in value.split(b",")}
-
-
-class ResponseFields:
-    """What a pass over the upstream's fields found: `kept` goes to the caller; the rest is said of it.
-
-    Attributes:
-        kept: The fields that go to the caller, in order.
-        has_length: Whether a Content-Length is among them.
-        invalid: Whether a name is malformed. Values are for whoever parsed them to check.
-        shared_cache: Whether shared caches might store the response.
-    """
-
-    kept: list[Field]
-    has_length = False
-    invalid = False
-    shared_cache = False
-
-
-def read_response(
-    fields: Sequence[Field], *, bodiless: bool, withhold: bool, cache_guard: bool, lower_case: bool = False
-) -> ResponseFields:
-    """Sorts the upstream's fields in one pass.
-
-    Args:
-        fields: As the upstream sent them.
-        bodiless: The status is 204 or 304, so that no Content-Length goes on (uvicorn and gevent fail on one).
-        withhold: Whether fields that act on the host's whole origin are withheld, because a browser may read them.
-        cache_guard: Whether shared caches are told not to store what they otherwise might.
-        lower_case: Whether names are put in lower case.
-    """
-    found = ResponseFields()
-    found.kept = kept = []
-    table = _lower_response_table if lower_case else _response_table
-    nominated: set[bytes] = set()
-    for name, value in fields:
-        action, name = table[name]
-        if not action:
-            kept.append((name, value))
-        elif action == LENGTH:
-            if not bodiless:
-                kept.append((name, value))
-                found.has_length = True
-        elif action == CONNECTION:
-            if value != b"keep-alive" and value != b"close":
-                nominated |= connection_options(value)
-        elif action != DROP:
-            _judge(found, action, (name, value), withhold, cache_guard)
-    # Content-Length is framing, which no Connection option can take away.
-    if nominated and (nominated := nominated - HOP_BY_HOP - {b"close", b"content-length"}):
-        found.kept = [field for field in kept if canonical(field[0]) not in nominated]
-    if found.shared_cache and cache_guard:
-        found.kept.append((b"cdn-cache-control", b"no-store"))
-    return found
-
-
-def _judge(found: ResponseFields, action: int, field: Field, withhold: bool, cache_guard: bool) -> None:
-    """Keeps, changes or drops a field of the rarer kinds."""
-    name, value = field
-    if action == CACHE:
-        lower = value.lower()
-        # RFC 9111 section 3.5: what lets shared caches store the answer to a request with Authorization.
-        found.shared_cache |= b"public" in lower or b"s-maxage" in lower or b"must-revalidate" in lower
-    elif action == CDN:
-        found.shared_cache = True
-        if cache_guard:
-            return
-    elif action == PROXY_STATUS:
-        value = _without_our_member(value)
-        if not value:
-            return
-    elif action == INVALID:
-        found.invalid = True
-    elif withhold:
-        return
-    found.kept.append((name, value))
-
-
-def _without_our_member(value: bytes) -> bytes:
-    """A Proxy-Status value without members of our own name, so that only the proxy can set its mark (RFC 9209)."""
-    if b"proxy_middleware" not in value.lower():
-        return value
-    members = value.split(b",")
-    # A comma may stand inside a quoted string; a value that plays with quotes is not worth taking apart.
-    if b'"' in value:
-        return b""
-    return b",".join(member for member in members if b"proxy_middleware" not in member.lower()).strip()

@@ -1,6 +1,6 @@
 """What the core asks for, step by step, and the handles of bodies and responses that it passes on."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from proxy_middleware._credential import Credential
@@ -24,6 +24,12 @@ class Response(Protocol):
 
     @property
     def status(self) -> int: ...
+
+    @property
+    def raw(self) -> Sequence[bytes]: ...
+
+    @property
+    def kept(self) -> list[Field] | None: ...
 
     @property
     def fields(self) -> list[Field]: ...

@@ -57,6 +57,12 @@ class Response:
     status: int = 200
     fields: list[Field] = field(default_factory=list)
     retried: bool = False
+    kept: list[Field] | None = None
+
+    @property
+    def raw(self) -> list[bytes]:
+        """The fields as lines."""
+        return [b"%b: %b" % pair for pair in self.fields]
 
 
 def outcome(value: Any) -> Any:

@@ -80,6 +80,7 @@ FLOORS = {
     "_globs": 1,
     "models": 1,
     "_fields": 0,
+    "_response_fields": 0,
     "_forks": 0,
     "errors": 0,
 }

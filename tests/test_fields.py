@@ -12,8 +12,8 @@ from proxy_middleware._fields import (
     connection_options,
     is_token,
     read_request,
-    read_response,
 )
+from proxy_middleware._response_fields import read_response
 from proxy_middleware.errors import InvalidRequest
 from tests.tables import words
 
@@ -61,7 +61,8 @@ def passed(*fields: Field) -> list[Field]:
 
 def relayed(*fields: Field, bodiless: bool = False, withhold: bool = False, cache_guard: bool = True) -> list[Field]:
     """The response fields that go to the caller."""
-    found = read_response(fields, bodiless=bodiless, withhold=withhold, cache_guard=cache_guard)
+    lines = [b"%b: %b" % field for field in fields]
+    found = read_response(lines, bodiless=bodiless, withhold=withhold, cache_guard=cache_guard)
     assert not found.invalid
     return found.kept
 
@@ -81,7 +82,8 @@ def test_malformed_names(name: bytes) -> None:
     assert not is_token(name)
     with pytest.raises(InvalidRequest):
         read_request([(b"accept", b"*/*"), (name, b"x")])
-    assert read_response([(name, b"x")], bodiless=False, withhold=False, cache_guard=True).invalid
+    # On a line, the first colon ends the name.
+    assert name == b"a:" or read_response([name + b": x"], bodiless=False, withhold=False, cache_guard=True).invalid
 
 
 @pytest.mark.parametrize("byte", [*range(9), *range(10, 0x20), 0x7F])
@@ -95,7 +97,7 @@ def test_control_characters_in_values(byte: int) -> None:
 
 def test_values_may_hold_tabs_and_high_bytes() -> None:
     """Tabs and bytes above 0x7f are allowed in values, and stay as they are."""
-    field = (b"x-a", b"\ta \xe9\xff\x80")
+    field = (b"x-a", b"a\t \xe9\xff\x80")
     assert passed(field) == relayed(field) == [field]
 
 
@@ -383,8 +385,12 @@ def test_our_mark_cannot_be_forged(value: bytes, kept: bytes | None) -> None:
 @given(st.lists(st.tuples(TOKENS | HOSTILE_NAMES, VALUES | HOSTILE_VALUES), max_size=8), st.booleans(), st.booleans())
 def test_relayed_fields_are_the_upstreams_in_order(fields: list[Field], bodiless: bool, withhold: bool) -> None:
     """What is relayed is a subsequence of what came, free of framing but a length, or the response is invalid."""
-    found = read_response(fields, bodiless=bodiless, withhold=withhold, cache_guard=True)
-    assert found.invalid is not all(is_token(name) for name, _ in fields)
+    lines = [b"%b: %b" % field for field in fields]
+    found = read_response(lines, bodiless=bodiless, withhold=withhold, cache_guard=True)
+    fields = [(name, value.strip(b" \t")) for name, value in fields]
+    lengths = [value for name, value in fields if name.lower() == b"content-length"]
+    malformed = [name for name, _ in fields if not is_token(name)] + [v for v in lengths if not v.isdigit()]
+    assert found.invalid is (bool(malformed) or not clean_values(fields))
     rest = iter(fields)
     assert all(field in rest for field in found.kept)
     assert {canonical(name) for name, _ in found.kept}.isdisjoint({b"transfer-encoding", b"connection"})

@@ -142,7 +142,7 @@ class Connection(asyncio.BufferedProtocol):
         self._owner = owner
         self.loop = loop
         self._now = loop.time
-        self._parser = ResponseParser(head_limit)
+        self._parser = ResponseParser(head_limit, lower_case=True)
         self._buffer = buffer
         self._response: Response | None = None
         self._uploaded = True

@@ -1,15 +1,17 @@
 """HTTP/1.1 without I/O: requests to bytes, bytes to a response (RFC 9112).
 
-Parsing is llhttp's, through httptools. What llhttp leaves to its user is here: bodies that the connection's end
-delimits, responses to HEAD, interim responses, limits, and what may follow on a connection.
+An ordinary response, which comes with its whole head and has a Content-Length, is taken apart by its lines. Everything
+else is llhttp's, through httptools. What llhttp leaves to its user is here: bodies that the connection's end delimits,
+responses to HEAD, interim responses, limits, and what may follow on a connection.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy_middleware._fields import Field, NameTable
+from proxy_middleware._response_fields import as_sent, in_lower_case, read_ordinary
 from proxy_middleware.errors import ConnectionTerminated, ProtocolViolation, ResponseTruncated
 
 # Interim responses that are absorbed before the final one (RFC 9110 section 15.2).
@@ -17,11 +19,17 @@ MAX_INTERIM = 8
 _line = b"%b: %b\r\n".__mod__
 LAST_CHUNK = b"0\r\n\r\n"
 _BODILESS = frozenset({204, 304})
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([\t -~\x80-\xff]*)")
 
 
-_lower = NameTable(bytes.lower).__getitem__
-_is_coding = NameTable(lambda name: name.lower() == b"transfer-encoding").__getitem__
-_name_of = itemgetter(0)
+def _parse_status(line: bytes) -> tuple[int, bytes]:
+    """Status and reason; status 0 for what is left to llhttp."""
+    found = _STATUS_LINE.fullmatch(line)
+    status = int(found[1]) if found else 0
+    return (0, b"") if found is None or status in _BODILESS else (status, found[2])
+
+
+_status_of = NameTable(_parse_status).__getitem__
 
 
 def encode_head(method: bytes, target: bytes, fields: Sequence[Field]) -> bytes:
@@ -40,7 +48,8 @@ class Message:
     Attributes:
         status: Status code.
         reason: Reason phrase as sent.
-        fields: Header fields as sent; trailers are dropped.
+        raw: Header field lines as sent, without CRLF; trailers are dropped.
+        kept: Of an ordinary response, the fields that go to a caller from whom nothing is withheld.
         chunks: Body bytes that arrived and were not taken yet.
         started: Whether any byte has arrived.
         head_complete: Whether the final head is complete.
@@ -52,10 +61,16 @@ class Message:
     status = 0
     reason = b""
     started = head_complete = complete = reusable = False
-    fields: list[Field]
+    raw: Sequence[bytes] = ()
+    kept: list[Field] | None = None
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
+
+    @property
+    def fields(self) -> list[Field]:
+        """Header fields as sent."""
+        return [field for _, field in map(as_sent, self.raw)]
 
     def take(self) -> bytes:
         """The body bytes that have arrived since the last call."""
@@ -75,10 +90,11 @@ class ResponseParser:
 
     Args:
         head_limit: Bytes that a response's head may have, interim responses included.
+        lower_case: Whether `Message.kept` has its names in lower case.
     """
 
     _message: Message
-    _add: Callable[[Field], object]
+    _add: Callable[[bytes], object]
     _head_request = False
     _room = 0  # Bytes that the head may still have.
     _framing_size = 0
@@ -87,20 +103,18 @@ class ResponseParser:
     _until_close = False
     _problem: str | None = None
 
-    def __init__(self, head_limit: int) -> None:
+    def __init__(self, head_limit: int, lower_case: bool) -> None:
         self._head_limit = head_limit
+        self._lower_case = lower_case
         self._parser: HttpResponseParser | None = None
 
     def begin(self, message: Message, head_request: bool) -> None:
         """The next response, to a HEAD request or to another, goes into this message."""
         self._message = message
         self._head_request = head_request
-        self._room = self._head_limit
-        self._interim = 0
+        self._room, self._interim = self._head_limit, 0
         if head_request:
             self._parser = HttpResponseParser(_HeadCallbacks(self))
-        elif self._parser is None:
-            self._parser = HttpResponseParser(self)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Takes what arrived; keeps no reference to it.
@@ -108,13 +122,42 @@ class ResponseParser:
         Raises:
             ProtocolViolation: It is no well-formed response.
         """
-        message, parser = self._message, self._parser
+        message, size = self._message, len(data)
         message.started = True
-        size = len(data)
-        if message.head_complete or size > self._room or parser is None:
+        if message.head_complete or size > self._room:
             self._feed_on(message, data)
-            return
-        self._room -= size
+        elif self._head_request or self._room < self._head_limit or not self._read_ordinary(message, bytes(data)):
+            self._room -= size
+            self._parse(message, data)
+
+    def _read_ordinary(self, message: Message, data: bytes) -> bool:
+        """Takes an ordinary response; False if it is none, or not all of its head is there."""
+        end = data.find(b"\r\n\r\n")
+        status_line, *raw = data[:end].split(b"\r\n")
+        status, reason = _status_of(status_line)
+        found = read_ordinary(raw, self._lower_case) if status and end >= 0 else None
+        if found is None:
+            return False
+        message.status, message.reason, message.raw = status, reason, raw
+        message.kept, length = found
+        message.head_complete = message.reusable = True
+        body = data[end + 4 :]
+        message.chunks.append(body)
+        left = length - len(body)
+        if left <= 0:
+            message.complete = True
+            if left:
+                message.chunks, message.reusable = [body[:length]], False
+        else:
+            self._remaining, self._until_close = left, False
+        if not message.chunks[0]:
+            message.chunks.clear()
+        return True
+
+    def _parse(self, message: Message, data: bytes | memoryview) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = HttpResponseParser(self)
         try:
             parser.feed_data(data)
         except HttpParserUpgrade:
@@ -207,8 +250,8 @@ class ResponseParser:
             message.reusable = False
             self._add = _drop
         else:
-            fields = message.fields = []
-            self._add = fields.append
+            raw: list[bytes] = []
+            message.raw, self._add = raw, raw.append
 
     def on_status(self, reason: bytes) -> None:
         message = self._message
@@ -216,8 +259,7 @@ class ResponseParser:
             message.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # llhttp leaves the blanks behind a value, which are no part of it (RFC 9112 section 5.1).
-        self._add((name, value.rstrip(b" \t")))
+        self._add(b"%b: %b" % (name, value))
 
     def on_headers_complete(self) -> None:
         message, parser = self._message, self._parser
@@ -231,12 +273,11 @@ class ResponseParser:
         message.status = status
         message.head_complete = True
         message.reusable = parser.should_keep_alive()
-        if any(map(_is_coding, map(_name_of, message.fields))):
-            self._check_coding(message, parser)
+        self._check_coding(message, parser)
         if self._head_request or status in _BODILESS:
             # No body, whatever the fields say; llhttp would take the length for a body's, and is of no more use.
             message.complete = True
-            message.reusable = parser.get_http_version() == "1.1" and not _closes(message.fields)
+            message.reusable = parser.get_http_version() == "1.1" and not _closes(message)
             self._parser = None
 
     def _absorb(self, message: Message, status: int) -> None:
@@ -246,7 +287,9 @@ class ResponseParser:
             self._problem = "The upstream sent interim responses that nobody asked for"
 
     def _check_coding(self, message: Message, parser: HttpResponseParser) -> None:
-        codings = [value.lower() for name, value in message.fields if _is_coding(name)]
+        codings = [value.lower() for name, value in _lowered(message) if name == b"transfer-encoding"]
+        if not codings:
+            return
         if codings != [b"chunked"]:
             self._problem = "The upstream used a transfer coding that nobody asked for"
         # RFC 9112 section 6.1: HTTP/1.0 has no transfer codings; what follows such a message cannot be trusted.
@@ -254,7 +297,7 @@ class ResponseParser:
 
     def _delimit(self, message: Message) -> None:
         """How the body ends that did not come together with its head (RFC 9112 section 6.3)."""
-        names = {_lower(name): value for name, value in message.fields}
+        names = dict(_lowered(message))
         self._remaining, self._framing_size = None, 0
         if b"transfer-encoding" in names:
             return
@@ -293,9 +336,13 @@ class _HeadCallbacks:
         self.on_chunk_header = lambda: parser.on_body(b"")
 
 
-def _drop(field: Field) -> None:
+def _drop(raw: bytes) -> None:
     """Takes what nobody wants."""
 
 
-def _closes(fields: Sequence[Field]) -> bool:
-    return any(_lower(name) == b"connection" and b"close" in value.lower() for name, value in fields)
+def _lowered(message: Message) -> list[Field]:
+    return [field for _, field in map(in_lower_case, message.raw)]
+
+
+def _closes(message: Message) -> bool:
+    return any(name == b"connection" and b"close" in value.lower() for name, value in _lowered(message))

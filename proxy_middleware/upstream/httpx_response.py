@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from proxy_middleware._fields import Field, clean_values
+from proxy_middleware._fields import Field, clean_values, is_token
 from proxy_middleware._loops import spawn
 from proxy_middleware._steps import Forward
 from proxy_middleware.errors import (
@@ -44,16 +44,20 @@ class _Answer:
         status: Status code.
         reason: Reason phrase.
         fields: Header fields as sent.
+        raw: The same as lines.
+        kept: Never: all of them have to be looked at.
         retried: Never: a transport does not tell.
         at_end: Whether every byte of the body has been read. Without a length, the read after the last byte tells.
     """
 
     retried = False
+    kept = None
 
     def __init__(self, answer: Any, forward: Forward, timeout: dict[str, float | None]) -> None:
         self.status: int = answer.status_code
         self.reason: bytes = answer.extensions.get("reason_phrase", b"")
         self.fields: list[Field] = list(answer.headers.raw)
+        self.raw = [b"%b: %b" % field for field in self.fields]
         self.at_end = False
         self._unread = b""
         self._ended = False
@@ -91,8 +95,8 @@ class _Answer:
         names = {name.lower() for name, _ in self.fields}
         if self.status < 200:
             return "The upstream sent an interim response that nobody asked for"
-        if not clean_values(self.fields):
-            return "The upstream sent a header field with a control character"
+        if not clean_values(self.fields) or not all(is_token(name) for name, _ in self.fields):
+            return "The upstream sent a malformed header field"
         if {b"content-length", b"transfer-encoding"} <= names:
             return "The upstream sent both Content-Length and Transfer-Encoding"
         return None

@@ -98,7 +98,7 @@ class Connection:
         self._poll = select.poll()
         self._poll.register(sock, READ)
         self._events = READ
-        self._parser = ResponseParser(head_limit)
+        self._parser = ResponseParser(head_limit, lower_case=False)
         self._response: Response | None = None
         self._latest: Response | None = None
         self._caller: socket.socket | None = None

@@ -139,7 +139,7 @@ class OneResponse(Message):
 
     def __init__(self, head_request: bool, head_limit: int) -> None:
         super().__init__()
-        parser = ResponseParser(head_limit)
+        parser = ResponseParser(head_limit, lower_case=False)
         parser.begin(self, head_request)
         self.feed, self.eof, self.reset = parser.feed, parser.eof, parser.reset
 
@@ -381,7 +381,7 @@ REUSABLE = sorted(name for name, case in CASES.items() if case.complete and case
 @given(data=st.data())
 def test_one_after_the_other(data: st.DataObject) -> None:
     """A connection's parser makes of each response what a new one would, whatever came before on the connection."""
-    parser = ResponseParser(head_limit=65536)
+    parser = ResponseParser(65536, lower_case=False)
     for name in data.draw(st.lists(st.sampled_from(REUSABLE), min_size=1, max_size=5)):
         case = CASES[name]
         message = Message()
