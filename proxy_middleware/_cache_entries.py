@@ -68,6 +68,7 @@ class Entry:
         failed: The credential that could not be refreshed; None where it was `obtain` that failed.
         retry_at: Until when that is not tried again, by the monotonic clock.
         life: Seconds that the credential had to live when it came from a refresh.
+        obtained: What the core was told of a credential that never expires.
     """
 
     connection: Connection
@@ -78,6 +79,7 @@ class Entry:
     failed: Credential | None = None
     retry_at: float = float("-inf")
     life: float = float("inf")
+    obtained: object = field(default=None, repr=False)
 
 
 class Entries:

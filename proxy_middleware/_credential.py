@@ -36,11 +36,13 @@ class Credential:
     _cookies: tuple[tuple[bytes, bytes], ...] = field(default=(), kw_only=True)
     _signers: tuple[Signer, ...] = field(default=(), kw_only=True)
     names: frozenset[bytes] = field(init=False, compare=False)
-    plain: bool = field(init=False, compare=False)  # It is an Authorization field, and nothing else.
+    signs: bool = field(init=False, compare=False)  # There is a signer.
+    plain: bool = field(init=False, compare=False)  # It is an Authorization field, and nothing else but signers.
 
     def __post_init__(self) -> None:
         names = frozenset(canonical(name) for name, _ in self._fields)
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "signs", bool(self._signers))
         object.__setattr__(self, "plain", names == _AUTHORIZATION and not (self._query or self._cookies))
 
     @classmethod
@@ -155,11 +157,6 @@ class Credential:
             names = {canonical(name) for name, _ in (*added, *removed)}
             fields = [pair for pair in fields if canonical(pair[0]) not in names] + list(added)
         return fields
-
-    @property
-    def signs(self) -> bool:
-        """Whether there is a signer."""
-        return bool(self._signers)
 
     def __repr__(self) -> str:
         kinds = [name.decode() for name, _ in self._fields]

@@ -8,7 +8,7 @@ in `_drive.py`, one per colour, performs the step and sends the outcome back, or
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from proxy_middleware._browser import check_browser
 from proxy_middleware._credential import Credential
@@ -95,26 +95,30 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     """
     method = _USUAL_METHODS.get(request.method) or _check_method(request.method)
     found = read_request(request.fields)
-    if found.chunked and version in ("1.0", "1"):
-        raise InvalidRequest("HTTP/1.0 has no transfer codings")
-    withhold = bool(found.browser or found.cookies) and check_browser(rules.browser, found, request.fields)
-    http1 = version[:1] in ("0", "1")
-    framed = found.chunked or found.length is not None or not http1
-    body.expect(found.length if framed else 0)
+    length, chunked, withhold = found.length, found.chunked, False
+    if found.special:
+        if chunked and version in ("1.0", "1"):
+            raise InvalidRequest("HTTP/1.0 has no transfer codings")
+        withhold = check_browser(rules.browser, found, request.fields)
+    unsaid = length is None and not chunked and version[:1] not in ("0", "1")
+    body.expect(None if chunked or unsaid else length or 0)
 
-    request.caller = yield _make(Authenticate, (request,))
-    if request.caller is None:
+    caller = request.caller = yield _make(Authenticate, (request,))
+    if caller is None:
         raise NotAuthenticated
-    if hasattr(request.caller, "__await__"):
+    if hasattr(caller, "__await__"):
         raise InternalError  # A coroutine that nobody awaited says nothing about the caller.
     connection: Connection = yield _make(Resolve, (request.selector, request))
-    origin, target = _resolve(request, connection)
+    target = request.target
+    if connection.plain and is_ordinary(target):
+        origin = connection.base.origin
+    else:
+        origin, target = _resolve(request, connection)
 
     limit = rules.limits.request_body
-    if limit is not None and found.length is not None and found.length > limit:
+    if limit is not None and length is not None and length > limit:
         raise PayloadTooLarge
-    chunked = found.chunked
-    if found.length is None and not chunked and not http1:
+    if unsaid:
         chunked = yield Probe(body)
 
     credential, now, refreshes, judges, margin = yield _make(Obtain, (connection,))
@@ -123,10 +127,10 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
         refreshes = False  # Once per request.
 
     fields = _compose(connection, found, origin, rules.browser)
-    sent = body if chunked or found.length else None
+    sent = body if chunked or length else None
     timeouts = connection.timeouts or rules.timeouts
     stripped = not connection.added  # The caller's Authorization is gone; the connection's own may be there.
-    draft = _make(_Draft, (method, origin, target, fields, stripped, found.length, chunked, sent, body, timeouts))
+    draft = method, origin, target, fields, stripped, length, chunked, sent, body, timeouts
     content = None  # The whole body, where a signer wants it.
     if credential.needs_body and _wants_body(draft, credential):
         content = yield Collect(body, rules.replay.memory + rules.replay.disk)
@@ -168,10 +172,7 @@ def _check_method(method: str) -> bytes:
 
 def _resolve(request: ProxyRequest, connection: Connection) -> tuple[Origin, bytes]:
     """Where the request goes, after everything that the connection restricts."""
-    target = request.target
-    if connection.plain and is_ordinary(target):
-        return connection.base.origin, target
-    path, mark, query = target.partition(b"?")
+    path, mark, query = request.target.partition(b"?")
     origin, target, inside = resolve_target(path, query if mark else None, connection.base, connection.origins)
     if connection.methods is not None and request.method not in connection.methods:
         raise AccessDenied("The connection does not allow this method")
@@ -217,26 +218,17 @@ def lacks_scope(head: ResponseHead) -> bool:
     return any(name.lower() == b"www-authenticate" and _INSUFFICIENT_SCOPE.search(value) for name, value in head.fields)
 
 
-class _Draft(NamedTuple):
-    """The upstream request but for its credential, so that it can be sent with one and then another."""
-
-    method: bytes
-    origin: Origin
-    target: bytes
-    fields: list[Field]
-    stripped: bool
-    length: int | None
-    chunked: bool
-    body: Body | None
-    handle: Body
-    timeouts: Timeouts
+# The upstream request but for its credential, so that it can be sent with one and then another: method, origin, target,
+# fields, whether there is no Authorization among them, length, whether it is chunked, body to send, handle of the body,
+# timeouts.
+_Draft = tuple[bytes, Origin, bytes, list[Field], bool, int | None, bool, Body | None, Body, Timeouts]
 
 
 def _wants_body(draft: _Draft, credential: Credential) -> bool:
-    if draft.body is None:
+    method, origin, target, fields, _, _, _, body, _, _ = draft
+    if body is None:
         return False
-    url = str(draft.origin) + draft.target.decode("ascii")
-    return credential.wants_body(draft.method.decode("ascii"), url, draft.fields)
+    return credential.wants_body(method.decode("ascii"), str(origin) + target.decode("ascii"), fields)
 
 
 def _forward(
@@ -286,7 +278,7 @@ def _compose(connection: Connection, found: RequestFields, origin: Origin, brows
     """The fields but for credential and framing: Host first, then the caller's, then the connection's own."""
     host = connection.host if origin is connection.base.origin else (b"host", origin.authority)
     fields = [host, *found.kept]
-    if connection.plain and not found.cookies:
+    if connection.plain and not found.special:
         return fields
     if connection.methods is not None:
         fields = [field for field in fields if canonical(field[0]) not in _METHOD_OVERRIDES]

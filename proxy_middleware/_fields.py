@@ -101,9 +101,11 @@ class RequestFields:
         chunked: Whether the body is chunked.
         cookies: Values of the Cookie fields, which are not among `kept`.
         browser: The browser's marks (`origin`, `sec-fetch-*`, `referer`) by lower-case name.
+        special: Whether any of these is there, or a Connection field.
     """
 
     kept: list[Field]
+    special = False
     length: int | None = None
     chunked = False
     cookies: Sequence[bytes] = ()
@@ -130,6 +132,7 @@ def read_request(fields: Sequence[Field]) -> RequestFields:
     if not clean_values(fields):
         raise InvalidRequest("A header field has a control character")
     if special:
+        found.special = True
         _read_special(found, special)
     return found
 

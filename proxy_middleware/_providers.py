@@ -4,6 +4,7 @@ from collections.abc import Callable
 from time import time
 from typing import Any
 
+from proxy_middleware._cache_entries import Entry
 from proxy_middleware._credential import Credential
 from proxy_middleware._exchange import is_expiry
 from proxy_middleware._plugins import Call, Find, asettled, for_asgi, for_asgi_apart, for_wsgi, settled
@@ -37,8 +38,7 @@ class Provider:
         now, margin = time(), EXPIRY_MARGIN
         if credential.expires_at is not None and credential.expires_at - now < margin:
             margin = cache.margin(connection, margin)
-        # The tuple's own constructor: that of a NamedTuple is a Python function.
-        return tuple.__new__(Obtained, (credential, now, self._refreshes, self._judges, margin))
+        return Obtained(credential, now, self._refreshes, self._judges, margin)
 
 
 class Providers:
@@ -53,9 +53,16 @@ class Providers:
         self._find = find
         self._cache = cache
         self._known: dict[int, Provider | Obtained] = {}
+        self._entries, self._clock = cache.by_id, cache.clock
 
     def obtain(self, connection: Connection) -> Any:
         """The credential to use now, as an Obtained."""
+        entry = self._entries.get(connection.id)
+        if entry is not None and entry.connection is connection and self._clock() < entry.fresh_until:
+            return entry.obtained or self._look_up(connection, entry)
+        return self._look_up(connection, None)
+
+    def _look_up(self, connection: Connection, entry: Entry | None) -> Any:
         provider = self._of(connection)
         if type(provider) is Obtained:
             return provider if provider.credential.expires_at is None else provider._replace(now=time())
@@ -63,7 +70,10 @@ class Providers:
         credential = self._cache.get(connection)
         if credential is None:
             return self._obtain(provider, connection)
-        return provider.obtained(credential, self._cache, connection)
+        obtained = provider.obtained(credential, self._cache, connection)
+        if entry is not None and entry.credential is credential and credential.expires_at is None:
+            entry.obtained = obtained
+        return obtained
 
     def refresh(self, connection: Connection, rejected: Credential) -> Any:
         """A newer credential than the rejected one."""

@@ -79,6 +79,7 @@ class CredentialCache:
         GRACE_SECONDS: After so much more a call on an event loop is given up, and who waits for others' gives up. It
             leaves a provider with a limit of `ROUND_SECONDS` of its own the time to say itself what happened.
         CAPACITY: So many connections are known; then the one learned first is forgotten.
+        by_id: What is known, to be read only.
     """
 
     ROUND_SECONDS: ClassVar[float] = 10.0
@@ -93,9 +94,9 @@ class CredentialCache:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._entries = Entries(ttl, backoff, self.CAPACITY, clock, now)
-        self._by_id = self._entries.by_id
+        self.by_id = self._entries.by_id
         self._rounds: dict[str, list[Round]] = {}
         self._serials = count()
         # Reentrant, since the garbage collector ends the task of a lost event loop wherever it happens to run.
@@ -104,8 +105,8 @@ class CredentialCache:
 
     def get(self, connection: Connection) -> Credential | None:
         """The cached credential, which may be about to expire; None if `obtain` is to be asked."""
-        entry = self._by_id.get(connection.id)
-        if entry is None or self._clock() >= entry.fresh_until:
+        entry = self.by_id.get(connection.id)
+        if entry is None or self.clock() >= entry.fresh_until:
             return None
         if entry.connection is connection or same(entry.facts, facts_of(connection)):
             return entry.credential
@@ -117,7 +118,7 @@ class CredentialCache:
         Half of a short life at the most: a token that lives for less than the usual margin would otherwise be refreshed
         for each request.
         """
-        entry = self._by_id.get(connection.id)
+        entry = self.by_id.get(connection.id)
         return usual if entry is None else min(usual, entry.life / 2)
 
     def obtain(self, connection: Connection, call: Call) -> Credential:
@@ -165,7 +166,7 @@ class CredentialCache:
     # Asking, in two colours. Everyone brings a round of their own, and leads it if there is none to join.
 
     def _ask(self, own: Round, call: Call) -> Credential:
-        own.began = self._clock()
+        own.began = self.clock()
         while True:
             step = self._next(own)
             if isinstance(step, Credential):
@@ -180,7 +181,7 @@ class CredentialCache:
                 return answer
 
     async def _aask(self, own: Round, call: AsyncCall) -> Credential:
-        own.began = self._clock()
+        own.began = self.clock()
         while True:
             step = self._next(own)
             if isinstance(step, Credential):
@@ -201,7 +202,7 @@ class CredentialCache:
             return self._join(own) if known is None else known
 
     def _join(self, own: Round) -> Round:
-        now = self._clock()
+        now = self.clock()
         for round_ in tuple(self._rounds.get(own.connection.id, ())):
             if round_.lost():
                 self._abandon(round_)
@@ -221,7 +222,7 @@ class CredentialCache:
             return not round_.done
 
     def _patience(self, own: Round) -> float:
-        return own.began + self.ROUND_SECONDS + self.GRACE_SECONDS - self._clock()
+        return own.began + self.ROUND_SECONDS + self.GRACE_SECONDS - self.clock()
 
     def _answer(self, own: Round, round_: Round) -> Credential | None:
         """What this round, or having waited for it in vain, means for who asked; None if they have to ask again."""

@@ -184,7 +184,7 @@ class Matcher:
         start = re.escape(self._raw_prefix)
         self._pattern = re.compile(start + rb"/([^/?#]+)/proxy(/[^?#]*)?", re.DOTALL)
         # Without "%", "?" and "#" decoding changes nothing.
-        self._plain = re.compile(start + rb"/([A-Za-z0-9_.~:@+-]{1,256})/proxy(/[!-\"$&->@-~]*)?")
+        self._plain = re.compile(start + rb"/([A-Za-z0-9_.~:@+-]{1,256})/proxy(/[!-\"$&->@-~]*)?").fullmatch
 
     def match_asgi(self, scope: Mapping[str, Any]) -> Match | None:
         """Match an ASGI HTTP scope; None means the host's.
@@ -195,11 +195,11 @@ class Matcher:
         """
         path: str = scope["path"]
         raw: bytes | None = scope.get("raw_path")
-        if self._prefix not in path and (raw is None or self._raw_prefix not in raw):
-            return None
         root: str = scope.get("root_path", "")
         if raw is not None and (found := self._match_plain(raw, path, root)):
             return found
+        if self._prefix not in path and (raw is None or self._raw_prefix not in raw):
+            return None
         decoded = path.encode("utf-8", "surrogateescape")
         # Older frameworks cut the mount prefix off `path`, but not off `raw_path`.
         return self._match_checked(raw, (decoded, root.encode("utf-8", "surrogateescape") + decoded), root)
@@ -219,10 +219,11 @@ class Matcher:
 
     def _match_plain(self, raw: bytes, path: str, root_path: str) -> Match | None:
         root = root_path if self._root_path is None else self._root_path
-        found = self._plain.fullmatch(raw, len(root) if path.startswith(root) else 0)
+        found = self._plain(raw, len(root) if root and path.startswith(root) else 0)
         if found is None or raw.decode("latin-1") != path:
             return None
-        return tuple.__new__(Match, (found[1].decode("ascii"), found[2] or b""))
+        selector, target = found.groups(b"")
+        return tuple.__new__(Match, (selector.decode("ascii"), target))
 
     def match(self, raw: bytes, root_path: str) -> Match | None:
         """Match a raw path without its query; None means the host's. Raises ConnectionNotFound as `match_asgi` does."""
@@ -308,9 +309,8 @@ def _say_requoted() -> None:
     )
 
 
-def is_ordinary(target: bytes) -> bool:
-    """Whether a target, with its query, is for the base URL's origin and needs no second look; it need not be empty."""
-    return _ORDINARY_TARGET.fullmatch(target) is not None
+# A match if a target, with its query, is for the base URL's origin and needs no second look.
+is_ordinary = _ORDINARY_TARGET.fullmatch
 
 
 def resolve_target(

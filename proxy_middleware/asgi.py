@@ -18,7 +18,7 @@ from proxy_middleware._target import Match
 from proxy_middleware._unframed import Unframed
 from proxy_middleware.asgi_body import Receive, RequestBody
 from proxy_middleware.errors import CallerLeft, ConnectionTerminated, ProxyError, ResponseTruncated
-from proxy_middleware.models import ProxyRequest
+from proxy_middleware.models import ProxyRequest, Replay
 from proxy_middleware.proxy import Proxy, Settings
 
 __all__ = ["ASGIProxyMiddleware"]
@@ -97,24 +97,22 @@ class ASGIProxyMiddleware:
         )
         rules = self._rules
         patrol: _Patrol | None = getattr(self._thread, "patrol", None)
-        if patrol is None or not patrol.loop.is_running():
-            patrol = self._enter_loop()
         task = None if patrol is None else asyncio.current_task(patrol.loop)
+        if patrol is None or task is None:
+            patrol, task = self._enter_loop()
         if patrol is None or task is None:
             body = RequestBody(receive, rules.limits.request_body, rules.replay)
             return self._respond_elsewhere(request, body, send)
-        watched = _WatchedBody(receive, rules.limits.request_body, rules.replay)
-        watched.task, watched.loop, watched.patrol = task, patrol.loop, patrol
-        patrol.enter(watched)
+        watched = _WatchedBody(receive, rules.limits.request_body, rules.replay, task, patrol)
         return self._serve(self._perform, request, watched, send)
 
-    def _enter_loop(self) -> "_Patrol | None":
-        """The patrol of the running event loop; None where it is not asyncio's."""
+    def _enter_loop(self) -> "tuple[_Patrol, asyncio.Task[Any] | None] | tuple[None, None]":
+        """The patrol of the running event loop, and the running task; None where it is not asyncio's."""
         loop = asyncio_loop()
         if loop is None:
-            return None
+            return None, None
         patrol = self._thread.patrol = _Patrol(loop, self._rules.timeouts.idle)
-        return patrol
+        return patrol, asyncio.current_task(loop)
 
     async def _respond_elsewhere(self, request: ProxyRequest, body: RequestBody, send: Send) -> None:
         """Under trio a task group stands around each request."""
@@ -219,11 +217,19 @@ async def _answer(send: Send, error: ProxyError) -> None:
 class _WatchedBody(RequestBody):
     """A request's body, and behind it its caller, who may leave. ASGI's `send` never tells of that; only `receive`."""
 
-    task: "asyncio.Task[Any]"
-    patrol: "_Patrol"
+    seen = False
     left = False
     stalled = False
     _watcher: "asyncio.Task[None] | None" = None
+
+    def __init__(
+        self, receive: Receive, limit: int | None, replay: Replay, task: "asyncio.Task[Any]", patrol: "_Patrol"
+    ) -> None:
+        self._receive, self._limit, self._replay = receive, limit, replay
+        self.task, self.patrol, self.loop = task, patrol, patrol.loop
+        patrol.bodies.add(self)
+        if patrol.timer is None:
+            patrol.start()
 
     def watch(self) -> None:
         """From now on the request is cancelled when its caller leaves."""
@@ -267,7 +273,7 @@ class _WatchedBody(RequestBody):
 
     def close(self) -> None:
         """Forgets the body, and its caller."""
-        self.patrol.leave(self)
+        self.patrol.bodies.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
         if self._pending is not None or self._spool is not None:
@@ -280,31 +286,29 @@ class _Patrol:
     Args:
         loop: Where the requests are.
         patience: Seconds after which a caller that takes nothing is given up; None is no limit.
+
+    Attributes:
+        bodies: The requests that are under way.
+        timer: Fires when it comes by the next time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, patience: float | None) -> None:
         self.loop = loop
         self.patience = patience
-        self._new: set[_WatchedBody] = set()
-        self._seen: set[_WatchedBody] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self.bodies: set[_WatchedBody] = set()
+        self.timer: asyncio.TimerHandle | None = None
 
-    def enter(self, body: _WatchedBody) -> None:
-        self._new.add(body)
-        if self._timer is None:
-            self._timer = self.loop.call_later(PATROL, self._look)
-
-    def leave(self, body: _WatchedBody) -> None:
-        self._new.discard(body)
-        self._seen.discard(body)
+    def start(self) -> None:
+        """Comes by from now on, for as long as there is anything to look at."""
+        self.timer = self.loop.call_later(PATROL, self._look) if self.bodies else None
 
     def _look(self) -> None:
-        for body in self._seen:
-            body.watch()
-            body.check()
-        self._seen |= self._new
-        self._new = set()
-        self._timer = self.loop.call_later(PATROL, self._look) if self._seen else None
+        for body in self.bodies:
+            if body.seen:
+                body.watch()
+                body.check()
+            body.seen = True
+        self.start()
 
 
 class _Lifespan:

@@ -175,7 +175,7 @@ def test_failures_are_bounded_too() -> None:
     for number in range(10):
         with pytest.raises(Exception, match="refreshed"):
             cache.refresh(Connection(str(number), CONNECTION.base_url), OLD, Provider(OLD))
-    assert len(cache._by_id) == 3
+    assert len(cache.by_id) == 3
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_other_failures_of_obtain_are_not_kept(error: Exception) -> None:
         with pytest.raises(ProxyError):
             cache.obtain(CONNECTION, provider)
     assert provider.calls == 3
-    assert cache._by_id == {}
+    assert cache.by_id == {}
 
 
 OUTAGES = [StoreUnavailable(), RefreshFailed(), OSError(), InternalError(), UpstreamTimeout(), None]
@@ -289,7 +289,7 @@ def test_rounds_show_no_attributes() -> None:
     secretive = replace(CONNECTION, attributes={"api_key": SECRET})
     cache, asked = CredentialCache(), Round(secretive)
     cache.obtain(secretive, lambda: OLD)
-    assert SECRET not in repr((asked, cache._by_id))
+    assert SECRET not in repr((asked, cache.by_id))
 
 
 def chained(error: Exception) -> Callable[[], Any]:

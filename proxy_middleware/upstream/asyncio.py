@@ -183,7 +183,9 @@ class AsyncioUpstream:
         if body is not None:
             first, last = await _begin_body(body, again=forward.again, keep=forward.keep)
         # The door knows the loop already; to ask for it costs a system call up to Python 3.11.
-        pool = self._pool(forward.handle.loop or asyncio.get_running_loop())
+        loop, pool = forward.handle.loop, self._last
+        if pool is None or pool.loop is not loop:
+            pool = self._pool(loop or asyncio.get_running_loop())
         connection, reused = pool.reuse(forward.origin), True
         if connection is None:
             connection, reused = await pool.acquire(forward.origin, forward.timeouts)
@@ -209,10 +211,8 @@ class AsyncioUpstream:
         return response
 
     def _pool(self, loop: asyncio.AbstractEventLoop) -> Pool:
-        # Read once: an event loop in another thread may put its own there at any time.
-        pool = self._last
-        if pool is None or pool.loop is not loop:
-            pool = self._last = self._pools.get(loop) or self._new_pool(loop)
+        # The answer is not read back: an event loop in another thread may put its own there at any time.
+        pool = self._last = self._pools.get(loop) or self._new_pool(loop)
         return pool
 
     def _new_pool(self, loop: asyncio.AbstractEventLoop) -> Pool:

@@ -8,6 +8,7 @@ import asyncio
 import select
 import ssl
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol, cast
 
 from proxy_middleware._steps import Forward
@@ -141,7 +142,6 @@ class Connection(asyncio.BufferedProtocol):
         self.has_place = False
         self._owner = owner
         self.loop = loop
-        self._now = loop.time
         self._parser = ResponseParser(head_limit, lower_case=True)
         self._buffer = buffer
         self._response: Response | None = None
@@ -349,7 +349,7 @@ class Connection(asyncio.BufferedProtocol):
             self._deadline = None
             return
         self._late = late
-        self._deadline = deadline = self._now() + seconds
+        self._deadline = deadline = monotonic() + seconds
         if self._timer is None or self._timer_at > deadline:
             self._set_timer(deadline)
 
@@ -357,13 +357,13 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = deadline
-        self._timer = self.loop.call_at(deadline, self._check_deadline)
+        self._timer = self.loop.call_later(deadline - monotonic(), self._check_deadline)
 
     def _check_deadline(self) -> None:
         self._timer = None
         if self._deadline is None:
             return
-        if self._now() < self._deadline:
+        if monotonic() < self._deadline:
             self._set_timer(self._deadline)
         else:
             self._fail(self._late())
