@@ -11,6 +11,7 @@ from proxy_middleware.models import (
     BrowserPolicy,
     Connection,
     EgressPolicy,
+    Event,
     Limits,
     ProxyRequest,
     Replay,
@@ -18,7 +19,7 @@ from proxy_middleware.models import (
     Timeouts,
     UpstreamRequest,
 )
-from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider, nonblocking
+from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider, Observer, nonblocking
 from proxy_middleware.resolvers import StaticResolver
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ __all__ = [
     "Credential",
     "CredentialProvider",
     "EgressPolicy",
+    "Event",
     "Limits",
+    "Observer",
     "Proxy",
     "ProxyError",
     "ProxyRequest",

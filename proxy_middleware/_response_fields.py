@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 
 from proxy_middleware._fields import HOP_BY_HOP, Field, NameTable, canonical, connection_options, is_token
 
-# What a line is. Of ordinary responses all lines are of the first four kinds.
-PASS, ORIGIN_WIDE, LENGTH, DROP, CODING, CLOSE, OPTIONS, SHARED, CDN, FORGED, INVALID = range(11)
+# What a line is. Of ordinary responses all lines are of the first three kinds.
+PASS, LENGTH, DROP, CODING, CLOSE, OPTIONS, SHARED, CDN, FORGED, INVALID = range(10)
 _DROPPED = frozenset({DROP, CODING, CLOSE, OPTIONS, INVALID})
 
 # Fields by which a front server (nginx, lighttpd, Apache, Perlbal, LiteSpeed) is told to serve its internal files.
 _FRONT_SERVER = (b"x-accel-", b"x-sendfile", b"x-lighttpd-send-file", b"x-reproxy-", b"x-litespeed-")
 # Fields that act on the whole origin they come from, which here is the host application's.
-_WIDE_NAMES = frozenset(
+_ORIGIN_WIDE = frozenset(
     b"set-cookie set-cookie2 clear-site-data strict-transport-security alt-svc nel report-to reporting-endpoints "
     b"service-worker-allowed accept-ch refresh origin-agent-cluster".split()
 )
@@ -83,10 +83,18 @@ def _class_of(name: bytes) -> int:
         return DROP
     if alike.endswith(b"-cdn-cache-control"):
         return CDN
-    return ORIGIN_WIDE if alike in _WIDE_NAMES or alike.startswith(b"access-control-") else PASS
+    return PASS
 
 
 _classify = NameTable(_class_of).__getitem__
+
+
+def _is_origin_wide(name: bytes) -> bool:
+    alike = canonical(name)
+    return alike in _ORIGIN_WIDE or alike.startswith(b"access-control-")
+
+
+_acts_on_origin = NameTable(_is_origin_wide).__getitem__
 
 
 def _judge(kind: int, value: bytes) -> int:
@@ -129,14 +137,15 @@ def read_ordinary(raw: Sequence[bytes], lower_case: bool) -> tuple[list[Field], 
     """
     kept: list[Field] = []
     length = None
+    keep = kept.append
     for kind, field in map(in_lower_case if lower_case else as_sent, raw):
-        if kind <= ORIGIN_WIDE:
-            kept.append(field)
+        if not kind:
+            keep(field)
         elif kind == LENGTH:
             if length is not None:
                 return None
             length = int(field[1])
-            kept.append(field)
+            keep(field)
         elif kind != DROP:
             return None
     return None if length is None else (kept, length)
@@ -168,7 +177,7 @@ def read_response(
         elif kind == INVALID:
             found.invalid = True
         shared |= kind in (SHARED, CDN)
-        dropped = kind in _DROPPED or (bodiless and kind == LENGTH) or (withhold and kind == ORIGIN_WIDE)
+        dropped = kind in _DROPPED or (bodiless and kind == LENGTH) or (withhold and _acts_on_origin(field[0]))
         if not dropped and not (cache_guard and kind == CDN) and (field[1] or kind != FORGED):
             kept.append(field)
     # Content-Length is framing, which no Connection option can take away.

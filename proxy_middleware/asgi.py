@@ -15,6 +15,7 @@ from proxy_middleware._loops import asyncio_loop
 from proxy_middleware._problem import problem
 from proxy_middleware._steps import Relay
 from proxy_middleware._target import Match
+from proxy_middleware._trail import Trail
 from proxy_middleware._unframed import Unframed
 from proxy_middleware.asgi_body import Receive, RequestBody
 from proxy_middleware.errors import CallerLeft, ConnectionTerminated, ProxyError, ResponseTruncated
@@ -62,6 +63,7 @@ class ASGIProxyMiddleware:
         self.proxy = proxy
         self._match = proxy.matcher.match_asgi
         self._rules = proxy.asgi_rules
+        self._observers = proxy.observers
         self._perform, self._perform_elsewhere = proxy.asgi_performers()
         self._thread = threading.local()  # Has the patrol: to ask for the running loop is a system call up to 3.11.
 
@@ -71,6 +73,8 @@ class ASGIProxyMiddleware:
             try:
                 match = self._match(scope)
             except ProxyError as error:
+                if self._observers:
+                    Trail(self._observers, scope["method"], "").finish(error, 0)
                 await _answer(send, error)
                 return
             if match is not None:
@@ -137,7 +141,11 @@ class ASGIProxyMiddleware:
     async def _serve(self, perform: Perform, request: ProxyRequest, body: RequestBody, send: Send) -> None:
         try:
             try:
-                relay = await adrive(exchange(request, request.scope["http_version"], body, self._rules), perform)
+                steps = exchange(request, request.scope["http_version"], body, self._rules)
+                if self._observers:
+                    body.trail = Trail(self._observers, request.method, request.selector)
+                    steps = body.trail.follow(steps)
+                relay = await adrive(steps, perform)
                 response, fields, has_length = relay
                 try:
                     unframed = None if has_length else self.proxy.unframed.asgi(relay, request, send)
@@ -155,11 +163,13 @@ class ASGIProxyMiddleware:
                     raise
             except ProxyError as error:
                 body.answered = True
+                body.failed(error)
                 await _answer(send, error)
-            except CallerLeft:
-                pass  # Nobody is left to answer.
-        except asyncio.CancelledError:
-            if not body.cancelled():
+            except CallerLeft as error:
+                body.failed(error)  # Nobody is left to answer.
+        except BaseException as error:
+            body.failed(error)
+            if not isinstance(error, asyncio.CancelledError) or not body.cancelled():
                 raise
         finally:
             body.close()
@@ -276,7 +286,7 @@ class _WatchedBody(RequestBody):
         self.patrol.bodies.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._pending is not None or self._spool is not None:
+        if self._pending is not None or self._spool is not None or self.trail is not None:
             super().close()
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from proxy_middleware._fields import Field, canonical, clean_values, is_token
 from proxy_middleware._globs import path_glob
@@ -13,6 +14,8 @@ __all__ = [
     "BrowserPolicy",
     "Connection",
     "EgressPolicy",
+    "Event",
+    "EventKind",
     "Limits",
     "ProxyRequest",
     "Replay",
@@ -277,6 +280,63 @@ class ResponseHead:
     def header(self, name: str) -> str | None:
         """The first field of this name, whatever the case; None if there is none."""
         return first_value(self.fields, name)
+
+
+EventKind = Literal[
+    "matched",
+    "denied",
+    "resolved",
+    "refresh_started",
+    "refresh_finished",
+    "attempt",
+    "response_started",
+    "finished",
+]
+
+
+class Event(NamedTuple):
+    """Something that has happened to a request, as an `Observer` is told.
+
+    A request that goes well is `matched`, `resolved`, sent by one `attempt`, answered (`response_started`) and
+    `finished`; the last comes to every request once. `denied` is one that the proxy refuses by itself before it has
+    sent anything. `refresh_started` and `refresh_finished` stand around a refresh of the credential, also one that
+    others had started.
+
+    Attributes:
+        kind: What has happened.
+        time: When, in seconds of the monotonic clock.
+        request: A number that all events of one request have in common, and no other request of the process.
+        method: As the caller spelled it.
+        selector: As the caller gave it, decoded; empty where it was malformed.
+        connection_id: Which connection it is; None until that is known.
+        attempts: How often the request has been sent upstream, as far as the core goes; the engine's own second try on
+            a connection that had been closed idle is not counted.
+        origin: Where an `attempt` goes, such as "https://api.example.com".
+        path: The path of an `attempt`, percent-encoded and without its query.
+        status: Of the upstream's response, or of the proxy's own answer.
+        error: Why it did not go well, by the error types of RFC 9209 section 2.3; `caller_left` where nobody waits for
+            the answer any more. None where it did.
+        received: Bytes of the request's body that came from the caller, when it is `finished`.
+        sent: Bytes of the response's body that went to the caller, when it is `finished`.
+        timings: Seconds by phase, when it is `finished`: `resolve` (authentication and resolver), `credential`,
+            `upstream` (from the first attempt to the head of the response that counts), `relay` and `total`; without
+            those that were not reached.
+    """
+
+    kind: EventKind
+    time: float
+    request: int
+    method: str
+    selector: str
+    connection_id: str | None = None
+    attempts: int = 0
+    origin: str | None = None
+    path: str | None = None
+    status: int | None = None
+    error: str | None = None
+    received: int = 0
+    sent: int = 0
+    timings: Mapping[str, float] = MappingProxyType({})
 
 
 def header_fields(where: str, pairs: Iterable[tuple[str | bytes, str | bytes]]) -> tuple[Field, ...]:

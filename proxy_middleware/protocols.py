@@ -9,7 +9,7 @@ from inspect import iscoroutinefunction
 from typing import Protocol, TypeVar
 
 from proxy_middleware._credential import Credential
-from proxy_middleware.models import Connection, EgressPolicy, ProxyRequest
+from proxy_middleware.models import Connection, EgressPolicy, Event, ProxyRequest
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -50,6 +50,13 @@ class CredentialProvider(Protocol):
         Raises:
             CredentialUnavailable: There is none.
         """
+
+
+class Observer(Protocol):
+    """Is told what happens to requests, in the thread or event loop that serves them, while they wait for it."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Takes note, and never blocks. What it raises goes to the log, by type, and not into the request."""
 
 
 def nonblocking(function: _F) -> _F:

@@ -1,7 +1,8 @@
 """Proxy: puts the parts together, and owns the pools and the credential cache."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from proxy_middleware._credential import Credential
@@ -15,7 +16,7 @@ from proxy_middleware._target import Matcher
 from proxy_middleware._unframed import Mode, SpoolPolicy
 from proxy_middleware.credentials.static import StaticCredentials
 from proxy_middleware.models import BrowserPolicy, Connection, EgressPolicy, Limits, Replay, Timeouts
-from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider, hand_egress
+from proxy_middleware.protocols import Authenticator, ConnectionResolver, CredentialProvider, Observer, hand_egress
 
 if TYPE_CHECKING:
     from proxy_middleware.asgi import ASGIApp, ASGIProxyMiddleware
@@ -44,6 +45,7 @@ class Settings(TypedDict, total=False):
     spool_unframed: Mode
     ssl_context: ssl.SSLContext | None
     upstream: Any
+    observers: Sequence[Observer]
 
 
 class Proxy:
@@ -69,6 +71,7 @@ class Proxy:
         ssl_context: For connections to upstreams; by default one that verifies against the system's authorities.
         upstream: An httpx or httpx2 transport, asynchronous for the ASGI door, synchronous for the WSGI door, instead
             of the built-in HTTP/1.1 engine.
+        observers: Are told what happens to each request, by `Event`.
 
     Raises:
         TypeError: A required keyword is missing, or of the wrong kind.
@@ -92,6 +95,7 @@ class Proxy:
         spool_unframed: Mode = "auto",
         ssl_context: ssl.SSLContext | None = None,
         upstream: Any = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         if not callable(authenticate):
             raise TypeError(
@@ -102,6 +106,10 @@ class Proxy:
             raise TypeError("resolver needs a `resolve` method")
         if not callable(getattr(credentials, "obtain", None)):
             raise TypeError("credentials needs an `obtain` method")
+        for observer in observers:
+            if not callable(observer) or iscoroutinefunction(observer):
+                raise TypeError("an observer is a plain function, or an object with a plain `__call__`")
+        self.observers = tuple(observers)
         self.matcher = Matcher(prefix, root_path)
         self.unframed = SpoolPolicy(spool_unframed)
         self._plugins = Plugins(authenticate, resolver, _finder(credentials))

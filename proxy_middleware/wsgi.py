@@ -10,6 +10,7 @@ from proxy_middleware._fields import Field, clean_values
 from proxy_middleware._problem import problem
 from proxy_middleware._steps import Relay
 from proxy_middleware._target import Match
+from proxy_middleware._trail import Trail
 from proxy_middleware._unframed import Unframed
 from proxy_middleware.errors import (
     CallerLeft,
@@ -55,6 +56,7 @@ class WSGIProxyMiddleware:
         self.proxy = proxy
         self._match = proxy.matcher.match_wsgi
         self._rules = proxy.wsgi_rules
+        self._observers = proxy.observers
         self._perform = proxy.wsgi_performers()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -62,6 +64,8 @@ class WSGIProxyMiddleware:
         try:
             match = self._match(environ)
         except ProxyError as error:
+            if self._observers:
+                Trail(self._observers, environ["REQUEST_METHOD"], "").finish(error, 0)
             return _answer(error, start_response)
         if match is None:
             return self.app(environ, start_response)
@@ -69,15 +73,17 @@ class WSGIProxyMiddleware:
         body = RequestBody(environ, rules.limits.request_body, rules.replay)
         try:
             return self._respond(match, environ, body, start_response)
-        except ProxyError as error:
-            body.close()
-            return _answer(error, start_response)
         except CallerLeft:
-            body.close()
-            return _answer(InvalidRequest("The body ended before its announced length"), start_response)
-        except BaseException:
+            failure: ProxyError = InvalidRequest("The body ended before its announced length")
+        except ProxyError as error:
+            failure = error
+        except BaseException as error:
+            body.failed(error)
             body.close()
             raise
+        body.failed(failure)
+        body.close()
+        return _answer(failure, start_response)
 
     def _respond(
         self, match: Match, environ: Environ, body: RequestBody, start_response: StartResponse
@@ -94,7 +100,11 @@ class WSGIProxyMiddleware:
         )
         check_framing(environ)
         version = environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2]
-        relay = drive(exchange(request, version, body, self._rules), self._perform)
+        steps = exchange(request, version, body, self._rules)
+        if self._observers:
+            body.trail = Trail(self._observers, request.method, request.selector)
+            steps = body.trail.follow(steps)
+        relay = drive(steps, self._perform)
         try:
             return self._begin(relay, request, body, start_response)
         except BaseException:
@@ -161,12 +171,16 @@ class _Pieces:
         except CallerLeft:
             # What a server makes of it is what it makes of its own failing send.
             raise BrokenPipeError(errno.EPIPE, "The caller has left") from None
-        except ProxyError as error:
-            raise ResponseTruncated(str(error)) from None
+        except (ProxyError, ResponseTruncated) as error:
+            truncated = ResponseTruncated(str(error))
+            self._body.failed(truncated)
+            raise truncated from None
         raise StopIteration
 
     def close(self) -> None:
         """The server is done, or its caller has left."""
+        if not self._response.at_end:
+            self._body.failed(CallerLeft())
         self._response.abort()
         self._body.close()
         if self._unframed is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy_middleware._fields import Field
 from proxy_middleware._spool import Spool
+from proxy_middleware._trail import Trail
 from proxy_middleware._unframed import is_granian
 from proxy_middleware.errors import CallerLeft, InvalidRequest, LengthRequired, PayloadTooLarge
 from proxy_middleware.models import Replay
@@ -64,10 +65,12 @@ class RequestBody:
     Attributes:
         at_end: Whether everything has been read.
         caller: The caller's own socket, where the server shows it.
+        trail: Tells the observers, where there are any.
     """
 
     __slots__ = (
         "_ended",
+        "_error",
         "_input",
         "_length",
         "_limit",
@@ -79,10 +82,13 @@ class RequestBody:
         "_terminated",
         "at_end",
         "caller",
+        "trail",
     )
 
     def __init__(self, environ: Mapping[str, Any], limit: int | None, replay: Replay) -> None:
         self.at_end = False
+        self.trail: Trail | None = None
+        self._error: BaseException | None = None
         self.caller: socket.socket | None = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
         self._input = environ["wsgi.input"]
         self._terminated = bool(environ.get("wsgi.input_terminated"))
@@ -175,7 +181,15 @@ class RequestBody:
             self._spool.add(data)
         return data
 
+    def failed(self, error: BaseException) -> None:
+        """The request ends with this error, unless it had another before; observers are told when it is closed."""
+        if self.trail is not None and self._error is None:
+            self._error = error
+
     def close(self) -> None:
-        """Forgets the body."""
+        """Forgets the body: the request is over."""
+        if self.trail is not None:
+            self.trail.finish(self._error, self._size)
+            self._error = None  # Its traceback leads back to here.
         if self._spool is not None:
             self._spool.close()

@@ -81,6 +81,7 @@ FLOORS = {
     "models": 1,
     "_fields": 0,
     "_response_fields": 0,
+    "_trail": 3,
     "_forks": 0,
     "errors": 0,
 }

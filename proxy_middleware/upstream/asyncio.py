@@ -145,7 +145,7 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """The connection has done its request."""
-        connection.idle_for(self._limits.keepalive)
+        connection.watch(self._limits.keepalive, TimeoutError)
         self._places.release(connection.origin, connection)
 
     def gone(self, connection: Connection) -> None:
@@ -191,7 +191,7 @@ class AsyncioUpstream:
             connection, reused = await pool.acquire(forward.origin, forward.timeouts)
         response = connection.send(forward, first, last)
         try:
-            await response.arrival()
+            await response.arrival
         except BaseException as error:
             response.abort()
             if not (reused and _may_retry(forward, response, error)):
@@ -204,7 +204,7 @@ class AsyncioUpstream:
         response = connection.send(forward, first, last)
         response.retried = True
         try:
-            await response.arrival()
+            await response.arrival
         except BaseException:
             response.abort()
             raise

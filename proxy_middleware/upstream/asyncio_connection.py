@@ -24,9 +24,9 @@ from proxy_middleware.errors import (
 from proxy_middleware.upstream.http1 import LAST_CHUNK, Message, ResponseParser, encode_chunk, encode_head
 
 # Bytes read at once.
-READ_SIZE = 64 * 1024
+READ_SIZE = 256 * 1024
 # Bytes of a response that may wait for the caller before reading from the upstream pauses.
-HIGH_WATER = 128 * 1024
+HIGH_WATER = 256 * 1024
 
 
 class Owner(Protocol):
@@ -40,12 +40,15 @@ class Owner(Protocol):
 
 
 class Response(Message):
-    """One response as it comes in, and the upload that belongs to it."""
+    """One response as it comes in, and the upload that belongs to it.
+
+    Attributes:
+        arrival: Done once its head is complete, or with what kept it from becoming so.
+    """
 
     retried = False
     streaming = False
     pump: asyncio.Task[None] | None = None
-    _waiter: asyncio.Future[None] | None = None
     _error: Exception | None = None
     _buffered = 0
 
@@ -53,6 +56,8 @@ class Response(Message):
         self.chunks = []
         self.idle = idle
         self._connection = connection
+        self._waiter: asyncio.Future[None] = asyncio.Future(loop=connection.loop)
+        self.arrival = self._waiter
 
     @property
     def at_end(self) -> bool:
@@ -93,23 +98,19 @@ class Response(Message):
         if self._error is not None and not self.chunks:
             raise self._error
 
-    def wake(self, error: Exception | None = None) -> None:
-        """Something has happened; with an error, it was the last thing."""
-        self._error = error
+    def wake(self) -> None:
+        """Something has happened."""
         waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        if self.head_complete:
+        if self.head_complete and not waiter.done():
             waiter.set_result(None)
-        elif error is not None:
-            waiter.set_exception(error)
 
-    def arrival(self) -> "asyncio.Future[None]":
-        """Done once its head is complete, or with what kept it from becoming so."""
-        waiter = self._waiter = asyncio.Future(loop=self._connection.loop)
-        if self._error is not None:
-            waiter.set_exception(self._error)
-        return waiter
+    def fail(self, error: Exception) -> None:
+        """Nothing more happens."""
+        self._error = error
+        if self.head_complete:
+            self.wake()
+        elif not self._waiter.done():
+            self._waiter.set_exception(error)
 
     def received(self, size: int) -> bool:
         """Counts what arrived; whether reading should pause."""
@@ -173,9 +174,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(head + first if first else head)
         self._uploaded = last
         if last:
-            self._watch(timeouts.head, HeadTimeout)
+            self.watch(timeouts.head, HeadTimeout)
         else:
-            self._watch(timeouts.idle, WriteTimeout)
+            self.watch(timeouts.idle, WriteTimeout)
             response.pump = self.loop.create_task(self._upload(forward, response))
         return response
 
@@ -198,14 +199,14 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._uploaded = True
             if not response.streaming:
-                self._watch(forward.timeouts.head, HeadTimeout)
+                self.watch(forward.timeouts.head, HeadTimeout)
 
     def _moved(self, response: Response, idle: float | None) -> None:
         """Some of the upload has gone out; where the response comes in already, that counts for it, too."""
         if not response.streaming:
-            self._watch(idle, WriteTimeout)
+            self.watch(idle, WriteTimeout)
         elif self._deadline is not None:
-            self._watch(response.idle, ReadTimeout)
+            self.watch(response.idle, ReadTimeout)
 
     def give_up(self, response: Response) -> None:
         """Closes the connection, if it is still busy with this response."""
@@ -216,16 +217,12 @@ class Connection(asyncio.BufferedProtocol):
         """Reads on, after the caller has taken what was there."""
         if self._response is response:
             self._transport.resume_reading()
-            self._watch(response.idle, ReadTimeout)
+            self.watch(response.idle, ReadTimeout)
 
     def discard(self) -> None:
         """Closes an idle connection whose place has been given away already."""
         self.has_place = False
         self.close()
-
-    def idle_for(self, seconds: float) -> None:
-        """Closes the connection after so long, unless it is used before."""
-        self._watch(seconds, TimeoutError)
 
     @property
     def alive(self) -> bool:
@@ -274,7 +271,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
                 self._deadline = None
             else:
-                self._watch(response.idle, ReadTimeout)
+                self.watch(response.idle, ReadTimeout)
         response.wake()
 
     def eof_received(self) -> None:
@@ -293,7 +290,7 @@ class Connection(asyncio.BufferedProtocol):
                     self._parser.reset()
                 self._parser.eof()
             except (ConnectionTerminated, ResponseTruncated) as error:
-                response.wake(error)
+                response.fail(error)
             else:
                 response.wake()
         self._parser.close()
@@ -320,7 +317,7 @@ class Connection(asyncio.BufferedProtocol):
         self._closed()
         self._transport.abort()
         if response is not None:
-            response.wake(error)
+            response.fail(error)
 
     def close(self) -> None:
         """Closes the connection at once, whatever it is busy with."""
@@ -343,7 +340,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # The deadline.
 
-    def _watch(self, seconds: float | None, late: Callable[[], Exception]) -> None:
+    def watch(self, seconds: float | None, late: Callable[[], Exception]) -> None:
         """Sets the deadline. The timer stays where it is, unless it would fire too late."""
         if seconds is None:
             self._deadline = None

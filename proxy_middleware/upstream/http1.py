@@ -51,6 +51,7 @@ class Message:
         raw: Header field lines as sent, without CRLF; trailers are dropped.
         kept: Of an ordinary response, the fields that go to a caller from whom nothing is withheld.
         chunks: Body bytes that arrived and were not taken yet.
+        taken: How many bytes have been taken.
         started: Whether any byte has arrived.
         head_complete: Whether the final head is complete.
         complete: Whether the whole response is.
@@ -58,7 +59,7 @@ class Message:
     """
 
     # Defaults stand in the class, so that making one per request costs little.
-    status = 0
+    status = taken = 0
     reason = b""
     started = head_complete = complete = reusable = False
     raw: Sequence[bytes] = ()
@@ -77,12 +78,14 @@ class Message:
         chunks = self.chunks
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
+        self.taken += len(data)
         return data
 
     def unread(self, data: bytes) -> None:
         """Puts back what was taken, so that it is read again."""
         if data:
             self.chunks.insert(0, data)
+            self.taken -= len(data)
 
 
 class ResponseParser:
@@ -122,11 +125,15 @@ class ResponseParser:
         Raises:
             ProtocolViolation: It is no well-formed response.
         """
-        message, size = self._message, len(data)
-        message.started = True
+        message = self._message
+        if not message.started:
+            message.started = True
+            if not self._head_request and self._read_ordinary(message, bytes(data)):
+                return
+        size = len(data)
         if message.head_complete or size > self._room:
             self._feed_on(message, data)
-        elif self._head_request or self._room < self._head_limit or not self._read_ordinary(message, bytes(data)):
+        else:
             self._room -= size
             self._parse(message, data)
 
@@ -135,23 +142,22 @@ class ResponseParser:
         end = data.find(b"\r\n\r\n")
         status_line, *raw = data[:end].split(b"\r\n")
         status, reason = _status_of(status_line)
-        found = read_ordinary(raw, self._lower_case) if status and end >= 0 else None
-        if found is None:
+        found = read_ordinary(raw, self._lower_case)
+        if found is None or not status or not 0 <= end <= self._room - 4:
             return False
         message.status, message.reason, message.raw = status, reason, raw
         message.kept, length = found
         message.head_complete = message.reusable = True
         body = data[end + 4 :]
-        message.chunks.append(body)
         left = length - len(body)
-        if left <= 0:
+        if left > 0:
+            self._remaining, self._until_close = left, False
+        else:
             message.complete = True
             if left:
-                message.chunks, message.reusable = [body[:length]], False
-        else:
-            self._remaining, self._until_close = left, False
-        if not message.chunks[0]:
-            message.chunks.clear()
+                body, message.reusable = body[:length], False
+        if body:
+            message.chunks.append(body)
         return True
 
     def _parse(self, message: Message, data: bytes | memoryview) -> None:

@@ -46,12 +46,14 @@ class _Answer:
         fields: Header fields as sent.
         raw: The same as lines.
         kept: Never: all of them have to be looked at.
+        taken: How many bytes of the body have been read.
         retried: Never: a transport does not tell.
         at_end: Whether every byte of the body has been read. Without a length, the read after the last byte tells.
     """
 
     retried = False
     kept = None
+    taken = 0
 
     def __init__(self, answer: Any, forward: Forward, timeout: dict[str, float | None]) -> None:
         self.status: int = answer.status_code
@@ -85,9 +87,11 @@ class _Answer:
         """Puts back what was read, so that it is read again."""
         if data:
             self._unread, self._ended, self.at_end = data, self.at_end, False
+            self.taken -= len(data)
 
     def _read_again(self) -> bytes:
         data, self._unread, self.at_end = self._unread, b"", self._ended
+        self.taken += len(data)
         return data
 
     def _problem(self) -> str | None:
@@ -173,6 +177,7 @@ class AsyncResponse(_Answer):
                     break
                 if data:
                     self._count(data)
+                    self.taken += len(data)
                     self._error = None
                     return data
         except Exception as error:
@@ -283,6 +288,7 @@ class Response(_Answer):
                     break
                 if data:
                     self._count(data)
+                    self.taken += len(data)
                     self._error = None
                     return data
         except Exception as error:

@@ -12,6 +12,7 @@ from proxy_middleware import (
     Credential,
     EgressPolicy,
     Limits,
+    Observer,
     Proxy,
     StaticCredentials,
     StaticResolver,
@@ -34,7 +35,7 @@ class Tokens:
         return Credential.bearer(UPSTREAM_TOKEN)
 
 
-def proxy(base_urls: Mapping[str, str], ssl_context: ssl.SSLContext | None = None) -> Proxy:
+def proxy(base_urls: Mapping[str, str], ssl_context: ssl.SSLContext | None = None, *observers: Observer) -> Proxy:
     """Return a proxy to these base URLs, by the connections' ids."""
     return Proxy(
         resolver=StaticResolver([Connection(name, url, integration_key=KEY) for name, url in base_urls.items()]),
@@ -44,4 +45,5 @@ def proxy(base_urls: Mapping[str, str], ssl_context: ssl.SSLContext | None = Non
         # As many as every other target may open: 1,000 callers would wait for the default of 100.
         limits=Limits(connections_per_origin=1000, connections=2000),
         ssl_context=ssl_context,
+        observers=observers,
     )

@@ -49,7 +49,7 @@ def _row(workload: Workload, name: str, outcome: Outcome, outcomes: Mapping[str,
         times.append(_time(p50 - workload.delay * 1000))
     # Where nothing was answered, there is no latency either.
     times = times if outcome.rate else [""] * len(times)
-    bare = f"bare-{name.partition('-')[2]}" if name.startswith("proxy-") else name
+    bare = f"bare-{name.partition('-')[2]}" if name.startswith(("proxy-", "observed-")) else name
     return (
         name,
         *(f"{rate:,.0f}" for rate in (outcome.rate, min(rates), max(rates))),

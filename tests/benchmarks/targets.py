@@ -87,6 +87,7 @@ def _own(loop: str) -> Iterator[Target]:
         yield Target(f"{kind}-granian", kind, servers.granian(module, loop), ["granian", loop])
         yield Target(f"{kind}-gunicorn", kind, servers.gunicorn(module), ["gunicorn"], threads=True)
         yield Target(f"{kind}-waitress", kind, servers.waitress(module), ["waitress"], threads=True)
+    yield Target("observed-uvicorn", "observed", servers.uvicorn("observed", loop), ["uvicorn", loop])
 
 
 def _references() -> Iterator[Target]:

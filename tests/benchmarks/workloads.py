@@ -5,7 +5,7 @@ from typing import Literal
 
 Upstreams = Literal["plain", "tls", "service", "addresses"]
 Load = Literal["requests", "streams", "transfers"]
-Kind = Literal["proxy", "bare", "reference", "peer"]
+Kind = Literal["proxy", "observed", "bare", "reference", "peer"]
 
 FORWARDERS: frozenset[Kind] = frozenset({"proxy", "reference"})
 CEILING: frozenset[Kind] = FORWARDERS | {"bare"}
@@ -50,7 +50,7 @@ class Workload:
 
 WORKLOADS = (
     Workload("json-1", "1 KB of JSON, 1 caller", "/json", 1, CEILING),
-    Workload("json-32", "1 KB of JSON, 32 callers", "/json", 32, ALL),
+    Workload("json-32", "1 KB of JSON, 32 callers", "/json", 32, ALL | {"observed"}),
     Workload("json-256", "1 KB of JSON, 256 callers", "/json", 256, ALL),
     Workload("json-1000", "1 KB of JSON, 1,000 callers", "/json", 1000, CEILING),
     Workload("post-10k", "POST of 10 KB, kept for a second try, 32 callers", "/json", 32, CEILING, size=10_000),
