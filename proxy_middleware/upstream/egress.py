@@ -7,7 +7,7 @@ and change from one Python release to the next. Sources: the IANA IPv4 and IPv6 
 
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy_middleware.errors import AddressRefused
 from proxy_middleware.models import EgressPolicy
@@ -15,7 +15,7 @@ from proxy_middleware.models import EgressPolicy
 __all__ = ["AddrInfo", "dialable", "permits"]
 
 AddrInfo = tuple[int, int, int, str, tuple[Any, ...]]
-"""What `getaddrinfo` gives: family, type, protocol, canonical name, socket address."""
+"""What a look-up gives: family, type, protocol, the name that was looked up, socket address."""
 
 _Address = IPv4Address | IPv6Address
 _Network = IPv4Network | IPv6Network
@@ -59,6 +59,7 @@ _METADATA = frozenset(
     ip_address(address)
     for address in (
         "169.254.169.254",  # most clouds
+        "169.254.169.252",  # Google Kubernetes Engine
         "fe80::a9fe:a9fe",  # OpenStack
         "169.254.170.2",  # AWS ECS
         "169.254.170.23",  # AWS EKS pod identity
@@ -79,58 +80,95 @@ _METADATA = frozenset(
 )
 
 
+# Wherever they lead: emulators and node agents answer under these names on private addresses.
+_METADATA_NAMES = frozenset(
+    {
+        "api.metadata.cloud.ibm.com",
+        "instance-data",  # AWS
+        "instance-data.ec2.internal",
+        "metadata",  # Google
+        "metadata.goog",
+        "metadata.google.internal",
+        "metadata.packet.net",  # Equinix
+        "metadata.platformequinix.com",
+        "metadata.tencentyun.com",
+        "rancher-metadata",
+    }
+)
+
+
+class _Disguise(NamedTuple):
+    """Where an IPv4 address hides in an IPv6 one: from which bit on, and in the lowest 32 bits of what `read` gives."""
+
+    network: IPv6Network
+    start: int
+    read: Callable[[int], int]
+
+
 def _low(bits: int) -> int:
     return bits
 
 
-def _nat64(prefix: int) -> Callable[[int], int]:
+def _nat64(prefix: int) -> _Disguise:
     """Where RFC 6052 section 2.2 puts the IPv4 address behind a /48, /56 or /64: around bits 64 to 71, always zero."""
-    return lambda bits: ((bits >> 64) << 56 | bits & ((1 << 56) - 1)) >> (88 - prefix)
+    return _Disguise(
+        IPv6Network("64:ff9b:1::/48"),
+        prefix,
+        lambda bits: ((bits >> 64) << 56 | bits & ((1 << 56) - 1)) >> (88 - prefix),
+    )
 
 
-# Where an IPv4 address hides in an IPv6 one; the lowest 32 bits of each result.
-_DISGUISES: tuple[tuple[IPv6Network, tuple[Callable[[int], int], ...]], ...] = (
-    (IPv6Network("::/96"), (_low,)),
-    (_MAPPED, (_low,)),
-    (IPv6Network("::ffff:0:0:0/96"), (_low,)),
-    (IPv6Network("64:ff9b::/96"), (_low,)),
+_DISGUISES = (
+    _Disguise(IPv6Network("::/96"), 96, _low),
+    _Disguise(_MAPPED, 96, _low),
+    _Disguise(IPv6Network("::ffff:0:0:0/96"), 96, _low),
+    _Disguise(IPv6Network("64:ff9b::/96"), 96, _low),
     # RFC 8215 leaves the length of the translator's prefix to the network's operator.
-    (IPv6Network("64:ff9b:1::/48"), (_nat64(48), _nat64(56), _nat64(64), _low)),
+    _nat64(48),
+    _nat64(56),
+    _nat64(64),
+    _Disguise(IPv6Network("64:ff9b:1::/48"), 96, _low),
     # RFC 4380 section 4: the Teredo server, and the client with its bits inverted.
-    (IPv6Network("2001::/32"), (lambda bits: bits >> 64, lambda bits: ~bits)),
-    (IPv6Network("2002::/16"), (lambda bits: bits >> 80,)),
+    _Disguise(IPv6Network("2001::/32"), 32, lambda bits: bits >> 64),
+    _Disguise(IPv6Network("2001::/32"), 96, lambda bits: ~bits),
+    _Disguise(IPv6Network("2002::/16"), 16, lambda bits: bits >> 80),
 )
 
 
-def permits(policy: EgressPolicy, address: str) -> bool:
+def permits(policy: EgressPolicy, address: str, name: str = "") -> bool:
     """Whether this address may be dialled. Looks nothing up.
 
     Args:
         policy: `deny` beats `allow`, and holds for an IPv4 address in IPv6 disguise too. `allow` names the address as
-            it is dialled; a mapped one (`::ffff:0:0/96`) may be named by its IPv4 address as well.
+            it is dialled; a mapped one (`::ffff:0:0/96`) may be named by its IPv4 address as well. A network of
+            disguises, such as `64:ff9b::/96`, allows those of public and of allowed IPv4 addresses.
         address: As the socket layer gives it, perhaps with a `%scope`. Whatever is no IP literal is refused.
+        name: What was looked up. Under the name of a metadata service every address is one.
     """
     try:
         literal = _parse(address)
     except ValueError:
         return False
     hidden = _hidden(literal)
-    if any(_within(part, policy.denied) for part in (literal, *hidden)):
+    forms = {literal, *(part for _, part in hidden)}
+    if any(_within(part, map(_plain, policy.denied)) for part in forms):
         return False
-    named = hidden if literal in _MAPPED else ()
-    allowing = [network for network in policy.allowed if any(part in network for part in (literal, *named))]
-    if not _METADATA.isdisjoint((literal, *hidden)):
-        return any(network.prefixlen == network.max_prefixlen for network in allowing)
-    return bool(allowing) or not _within(literal, _SPECIAL)
+    named = forms if literal in _MAPPED else {literal}
+    allowing = [network for network in policy.allowed if any(part in network for part in named)]
+    if any(network.prefixlen == network.max_prefixlen for network in allowing):
+        return True
+    if not _METADATA.isdisjoint(forms) or name.lower().rstrip(".") in _METADATA_NAMES:
+        return False
+    return not _within(literal, _SPECIAL) or any(_leads_out(policy, network, hidden) for network in allowing)
 
 
 def dialable(policy: EgressPolicy, addresses: Iterable[AddrInfo]) -> list[AddrInfo]:
-    """Those of `getaddrinfo`'s answers that may be dialled, in their order.
+    """Those of a look-up's answers that may be dialled, in their order.
 
     Raises:
         AddressRefused: None is left.
     """
-    permitted = [info for info in addresses if permits(policy, info[4][0])]
+    permitted = [info for info in addresses if permits(policy, info[4][0], info[3])]
     if not permitted:
         raise AddressRefused
     return permitted
@@ -142,13 +180,27 @@ def _parse(address: str) -> _Address:
     return literal if isinstance(literal, IPv4Address) else IPv6Address(int(literal))
 
 
-def _hidden(literal: _Address) -> tuple[IPv4Address, ...]:
-    """Every IPv4 address that this one may be a disguise of."""
-    return tuple(
-        IPv4Address(reading(int(literal)) & 0xFFFFFFFF)
-        for network, readings in _DISGUISES
-        if literal in network
-        for reading in readings
+def _hidden(literal: _Address) -> list[tuple[int, IPv4Address]]:
+    """Every IPv4 address that this one may be a disguise of, and the bit at which it starts."""
+    bits = int(literal)
+    # RFC 4291 section 2.5.5.1: `::` and `::1` lie among the IPv4-compatible addresses, and are none.
+    if bits <= 1:
+        return []
+    return [(start, IPv4Address(read(bits) & 0xFFFFFFFF)) for network, start, read in _DISGUISES if literal in network]
+
+
+def _plain(network: _Network) -> _Network:
+    """Mapped addresses as the IPv4 addresses that they are."""
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
+
+
+def _leads_out(policy: EgressPolicy, network: _Network, hidden: Iterable[tuple[int, IPv4Address]]) -> bool:
+    """Whether the hidden addresses of which an allowed network says nothing are public, or allowed themselves."""
+    return all(
+        start < network.prefixlen or _within(part, policy.allowed) or not _within(part, _SPECIAL)
+        for start, part in hidden
     )
 
 

@@ -167,7 +167,9 @@ class ResponseParser:
         try:
             parser.feed_data(data)
         except HttpParserUpgrade:
-            self._problem = "The upstream switched protocols unasked"
+            if not message.complete:
+                self._problem = "The upstream switched protocols unasked"
+            message.reusable = False
         except HttpParserError:
             # After the end of a body nothing more is parsed; its bytes only make the connection useless.
             if not message.complete:
@@ -175,6 +177,9 @@ class ResponseParser:
             message.reusable = False
         if message.head_complete and not message.complete:
             self._delimit(message)
+        elif message.complete and self._parser is None and not b"\r\n\r\n".endswith(bytes(data[-4:])):
+            # Where no body may come, llhttp does not tell of an unfinished chunk size.
+            message.reusable = False
         if self._problem:
             # Nothing of it is to be taken for an answer.
             message.head_complete = message.complete = message.reusable = False
@@ -293,10 +298,11 @@ class ResponseParser:
             self._problem = "The upstream sent interim responses that nobody asked for"
 
     def _check_coding(self, message: Message, parser: HttpResponseParser) -> None:
-        codings = [value.lower() for name, value in _lowered(message) if name == b"transfer-encoding"]
-        if not codings:
+        lines = [raw.lower() for raw in message.raw if raw[:18].lower() == b"transfer-encoding:"]
+        if not lines:
             return
-        if codings != [b"chunked"]:
+        # llhttp takes no tab for a blank here: it would read such a body to the connection's end, chunk sizes and all.
+        if [line[18:].strip(b" ") for line in lines] != [b"chunked"]:
             self._problem = "The upstream used a transfer coding that nobody asked for"
         # RFC 9112 section 6.1: HTTP/1.0 has no transfer codings; what follows such a message cannot be trusted.
         message.reusable &= parser.get_http_version() == "1.1"

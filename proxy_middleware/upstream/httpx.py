@@ -341,7 +341,9 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         try:
             with anyio.fail_after(timeout):
                 found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-                infos = dialable(self._egress, found)
+                # The policy judges the name, too.
+                named = [(family, kind, protocol, host, address) for family, kind, protocol, _, address in found]
+                infos = dialable(self._egress, named)
                 # No address has more than its share of the time.
                 share = None if timeout is None else timeout / len(infos)
                 return await self._dial(infos, (share, local_address, socket_options))

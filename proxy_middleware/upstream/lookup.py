@@ -78,4 +78,6 @@ class Lookups:
 
 
 def _addresses(origin: Origin, flags: int = 0) -> Sequence[AddrInfo]:
-    return socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags)
+    found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags)
+    # The policy judges the name, too; getaddrinfo leaves its place empty unless it is asked for the canonical one.
+    return [(family, kind, protocol, origin.host, address) for family, kind, protocol, _, address in found]
