@@ -120,9 +120,9 @@ class EgressPolicy:
     """Which addresses may be dialled; checked on the address itself, after the name look-up.
 
     Loopback, private, link-local, shared, reserved and multicast addresses are refused, in every IPv6 disguise, unless
-    a network is allowed here. Cloud metadata addresses are allowed only when named exactly (`169.254.169.254/32`), as is
-    whatever the name of a metadata service leads to. A network of disguises (`64:ff9b::/96`) allows those of public and
-    of allowed IPv4 addresses.
+    a network is allowed here. Cloud metadata addresses are allowed only when named exactly (`169.254.169.254/32`), as
+    is whatever the name of a metadata service leads to. A network of disguises (`64:ff9b::/96`) allows those of public
+    and of allowed IPv4 addresses.
 
     Attributes:
         allow: Networks that may be dialled after all, such as `"10.1.0.0/16"`.
