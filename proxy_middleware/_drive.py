@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from time import time
 from typing import Any
 
+from proxy_middleware._admission import Admission
 from proxy_middleware._plugins import Call, Plugins, background, for_asgi, for_wsgi, log_failure
 from proxy_middleware._providers import AsyncProviders, Providers
 from proxy_middleware._single_flight import CredentialCache
 from proxy_middleware._steps import (
+    Admit,
     Authenticate,
     Clock,
     Collect,
@@ -107,23 +109,27 @@ def _answerable(step: Step | None, error: BaseException) -> BaseException:
 # Who performs which step. Each is called with what its step holds; `drive` and `adrive` await what is awaitable.
 
 
-def asgi_performers(plugins: Plugins, cache: CredentialCache, send: Call) -> Perform:
+def asgi_performers(plugins: Plugins, cache: CredentialCache, admission: Admission, send: Call) -> Perform:
     """Who performs which step on an event loop; `send` is the upstream's, and gets all of a Forward."""
     providers = AsyncProviders(plugins.find, cache)
     authenticate, resolve = for_asgi(plugins.authenticate), for_asgi(plugins.resolver.resolve)
-    return _performers(authenticate, resolve, providers, send, _adiscard)
+    admit = for_asgi(admission.admit) if admission.blocks else admission.admit
+    return _performers(authenticate, resolve, admit, providers, send, _adiscard)
 
 
-def wsgi_performers(plugins: Plugins, cache: CredentialCache, send: Call) -> Perform:
+def wsgi_performers(plugins: Plugins, cache: CredentialCache, admission: Admission, send: Call) -> Perform:
     """Who performs which step in a thread."""
     authenticate, resolve = for_wsgi(plugins.authenticate), for_wsgi(plugins.resolver.resolve)
-    return _performers(authenticate, resolve, Providers(plugins.find, cache), send, _discard)
+    return _performers(authenticate, resolve, admission.admit, Providers(plugins.find, cache), send, _discard)
 
 
-def _performers(authenticate: Call, resolve: Call, providers: Providers, send: Call, discard: Call) -> Perform:
+def _performers(
+    authenticate: Call, resolve: Call, admit: Call, providers: Providers, send: Call, discard: Call
+) -> Perform:
     return {
         Authenticate: authenticate,
         Resolve: resolve,
+        Admit: admit,
         Obtain: providers.obtain,
         Clock: time,
         Refresh: providers.refresh,

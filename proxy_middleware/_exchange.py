@@ -7,7 +7,7 @@ in `_drive.py`, one per colour, performs the step and sends the outcome back, or
 
 import re
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from proxy_middleware._browser import check_browser
@@ -16,6 +16,7 @@ from proxy_middleware._fields import Field, RequestFields, canonical, is_token, 
 from proxy_middleware._globs import path_allowed
 from proxy_middleware._response_fields import read_response
 from proxy_middleware._steps import (
+    Admit,
     Authenticate,
     Body,
     Clock,
@@ -79,6 +80,11 @@ class Rules:
     cache_guard: bool
     max_status: int
     lower_case: bool
+    admits: bool = field(init=False)  # Whether a connection gets only so many requests.
+
+    def __post_init__(self) -> None:
+        limited = self.limits.per_connection_concurrency is not None or self.limits.rate is not None
+        object.__setattr__(self, "admits", limited)
 
 
 def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> Steps:
@@ -115,6 +121,8 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     else:
         origin, target = _resolve(request, connection)
 
+    if rules.admits:
+        yield Admit(connection.id, body)
     limit = rules.limits.request_body
     if limit is not None and length is not None and length > limit:
         raise PayloadTooLarge

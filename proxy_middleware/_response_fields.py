@@ -159,7 +159,8 @@ def read_response(
     Args:
         raw: As the upstream sent them, without CRLF.
         bodiless: The status is 204 or 304, so that no Content-Length goes on (uvicorn and gevent fail on one).
-        withhold: Whether fields that act on the host's whole origin are withheld, because a browser may read them.
+        withhold: Whether fields that act on the host's whole origin are withheld, because a browser may read them, and
+            its cache is told to tell fetches from navigations.
         cache_guard: Whether shared caches are told not to store what they otherwise might.
         lower_case: Whether names are put in lower case.
     """
@@ -185,6 +186,10 @@ def read_response(
         found.kept = [field for field in kept if canonical(field[0]) not in nominated]
     if shared and cache_guard:
         found.kept.append((b"cdn-cache-control", b"no-store"))
+    if withhold:
+        # Else a browser's cache would hand what a page has fetched to a navigation, which nobody would judge then
+        # (Fetch Metadata, "Vary").
+        found.kept.append((b"vary", b"sec-fetch-dest, sec-fetch-mode, sec-fetch-site"))
     return found
 
 

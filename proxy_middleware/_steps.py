@@ -51,6 +51,13 @@ class Resolve(NamedTuple):
     request: ProxyRequest
 
 
+class Admit(NamedTuple):
+    """Is there room for one more request to this connection? It leaves when its body is closed."""
+
+    connection_id: str
+    body: Any
+
+
 class Obtain(NamedTuple):
     """Which credential? Answered with an Obtained."""
 
@@ -155,5 +162,5 @@ class Relay(NamedTuple):
     has_length: bool
 
 
-Step = Authenticate | Resolve | Obtain | Clock | Refresh | Judge | Probe | Collect | Forward | Discard
+Step = Authenticate | Resolve | Admit | Obtain | Clock | Refresh | Judge | Probe | Collect | Forward | Discard
 Steps = Generator[Step, Any, Relay]

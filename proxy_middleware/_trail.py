@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import count, pairwise
+from itertools import count
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
-from proxy_middleware._steps import Forward, Refresh, Resolve, Step, Steps
+from proxy_middleware._steps import Forward, Refresh, Resolve, Steps
 from proxy_middleware.errors import CallerLeft, ProxyError, ResponseTruncated
 from proxy_middleware.models import Event, EventKind
 from proxy_middleware.protocols import Observer
@@ -28,58 +28,57 @@ class Trail:
         selector: Which connection it asks for; empty where that is malformed.
     """
 
+    _connection: str | None = None
+    _attempts = 0
+    _response: Any = None
+    _finished = False
+    _resolved = _sent = _answered = 0.0  # When, once it has come to that.
+
     def __init__(self, observers: Sequence[Observer], method: str, selector: str) -> None:
         self._observers = observers
         self._number = next(_numbers)
         self._method = method
         self._selector = selector
-        self._connection: str | None = None
-        self._attempts = 0
-        self._response: Any = None
-        self._finished = False
-        self._marks = {"": monotonic()}  # The ends of the phases.
-        self._tell("matched", self._marks[""])
+        self._began = now = monotonic()
+        self._tell("matched", now)
 
     def follow(self, steps: Steps) -> Steps:
         """The same steps, told of as they are performed."""
         try:
             step = next(steps)
             while True:
-                self._before(step)
+                kind = type(step)
+                if kind is Forward:
+                    self._attempt(step)
+                elif kind is Refresh:
+                    self._tell("refresh_started", monotonic())
                 try:
                     value = yield step
                 except Exception as error:
-                    if type(step) is Refresh:
+                    if kind is Refresh:
                         self._tell("refresh_finished", monotonic(), error=reason(error))
                     step = steps.throw(error)
-                else:
-                    self._after(step, value)
-                    step = steps.send(value)
+                    continue
+                if kind is Forward:
+                    self._response = value
+                    self._answered = now = monotonic()
+                    self._tell("response_started", now, None, None, value.status)
+                elif kind is Resolve:
+                    self._connection = getattr(value, "id", None)
+                    self._resolved = now = monotonic()
+                    self._tell("resolved", now)
+                elif kind is Refresh:
+                    self._tell("refresh_finished", monotonic())
+                step = steps.send(value)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
-    def _before(self, step: Step) -> None:
-        if type(step) is Forward:
-            now = monotonic()
-            self._attempts += 1
-            self._marks.setdefault("credential", now)
-            path = step.target.partition(b"?")[0].decode("latin-1")
-            self._tell("attempt", now, origin=_origin_text(step.origin), path=path)
-        elif type(step) is Refresh:
-            self._tell("refresh_started", monotonic())
-
-    def _after(self, step: Step, value: Any) -> None:
-        kind = type(step)
-        if kind is Forward:
-            self._response = value
-            self._marks["upstream"] = now = monotonic()
-            self._tell("response_started", now, status=value.status)
-        elif kind is Resolve:
-            self._connection = getattr(value, "id", None)
-            self._marks["resolve"] = now = monotonic()
-            self._tell("resolved", now)
-        elif kind is Refresh:
-            self._tell("refresh_finished", monotonic())
+    def _attempt(self, step: Any) -> None:
+        now = monotonic()
+        self._attempts += 1
+        self._sent = self._sent or now
+        path = step.target.partition(b"?")[0].decode("latin-1")
+        self._tell("attempt", now, _origin_text(step.origin), path)
 
     def finish(self, error: BaseException | None, received: int) -> None:
         """The request is over; whoever says so first is believed.
@@ -90,24 +89,33 @@ class Trail:
         """
         if self._finished:
             return
-        self._finished = True
-        self._marks["relay"] = now = monotonic()
-        response, status, sent = self._response, None, 0
+        self._finished, now = True, monotonic()
+        response, status, sent, failure = self._response, None, 0, None
+        if error is not None:
+            failure = reason(error)
         if isinstance(error, ProxyError):
             status = error.status
             if not self._attempts and status < 500:
-                self._tell("denied", now, status=status, error=error.proxy_status)
+                self._tell("denied", now, None, None, status, failure)
         elif response is not None:
             status, sent = response.status, response.taken
-        failure = None if error is None else reason(error)
-        timings = {name: end - start for (_, start), (name, end) in pairwise(self._marks.items())}
-        timings["total"] = now - self._marks[""]
-        self._tell("finished", now, None, None, status, failure, received, sent, MappingProxyType(timings))
+        self._tell("finished", now, None, None, status, failure, received, sent, self._timings(now))
+
+    def _timings(self, now: float) -> Mapping[str, float]:
+        timings = {"total": now - self._began}
+        if self._resolved:
+            timings["resolve"] = self._resolved - self._began
+        if self._sent:
+            timings["credential"] = self._sent - self._resolved
+        if self._answered:
+            timings["upstream"] = self._answered - self._sent
+            timings["relay"] = now - self._answered
+        return MappingProxyType(timings)
 
     def _tell(
         self,
         kind: EventKind,
-        at: float,
+        now: float,
         origin: str | None = None,
         path: str | None = None,
         status: int | None = None,
@@ -116,9 +124,26 @@ class Trail:
         sent: int = 0,
         timings: Mapping[str, float] = _NO_TIMINGS,
     ) -> None:
-        about = self._number, self._method, self._selector, self._connection, self._attempts
         # The tuple's own constructor: that of a NamedTuple is a Python function.
-        event = tuple.__new__(Event, (kind, at, *about, origin, path, status, error, received, sent, timings))
+        event = tuple.__new__(
+            Event,
+            (
+                kind,
+                now,
+                self._number,
+                self._method,
+                self._selector,
+                self._connection,
+                self._attempts,
+                origin,
+                path,
+                status,
+                error,
+                received,
+                sent,
+                timings,
+            ),
+        )
         for observe in self._observers:
             try:
                 observe(event)

@@ -286,7 +286,7 @@ class _WatchedBody(RequestBody):
         self.patrol.bodies.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._pending is not None or self._spool is not None or self.trail is not None:
+        if self._pending is not None or self._spool is not None or self.trail is not None or self.leave is not None:
             super().close()
 
 

@@ -28,6 +28,7 @@ class RequestBody:
         answered: Whether the last of the response is on its way.
         loop: The running event loop, where it is asyncio's.
         trail: Tells the observers, where there are any.
+        leave: Makes room for another request to the same connection, where it is limited.
         sending_since: Since when the server has been taking a piece of the response, by the monotonic clock.
     """
 
@@ -38,6 +39,7 @@ class RequestBody:
     sending_since: float | None = None
     loop: asyncio.AbstractEventLoop | None = None
     trail: Trail | None = None
+    leave: Callable[[], None] | None = None
     _error: BaseException | None = None
     _length: int | None = None
     _size = 0
@@ -192,6 +194,9 @@ class RequestBody:
 
     def close(self) -> None:
         """Forgets the body: the request is over."""
+        if self.leave is not None:
+            leave, self.leave = self.leave, None
+            leave()
         if self.trail is not None:
             self.trail.finish(self._error, self._size)
             self._error = None  # Its traceback leads back to here.

@@ -11,6 +11,7 @@
     │   ├── MethodRefused               405     bad_request / invalid_request       http_request_error
     │   └── LengthRequired              411     bad_request / invalid_request       http_request_error
     ├── PayloadTooLarge                 413     bad_request / payload_too_large     http_request_error
+    ├── TooManyRequests                 429     bad_request / rate_limit_exceeded   http_request_denied
     ├── CredentialUnavailable           424     connection / access_token_expired   proxy_configuration_error
     │   └── RefreshFailed               424     connection / access_token_expired   proxy_configuration_error
     │       └── RefreshPending          424     connection / access_token_expired   proxy_configuration_error
@@ -71,6 +72,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "TLSFailure",
+    "TooManyRequests",
     "UpstreamError",
     "UpstreamTimeout",
     "WriteTimeout",
@@ -89,7 +91,7 @@ class ProxyError(Exception):
     key: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
     proxy_status: ClassVar[str] = "proxy_internal_error"
-    fields: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()
+    fields: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail or self.title)
@@ -185,6 +187,25 @@ class PayloadTooLarge(ProxyError):
     key = "payload_too_large"
     title = "The request body is too large"
     proxy_status = "http_request_error"
+
+
+class TooManyRequests(ProxyError):
+    """The connection has had its share of requests: `Limits.rate` or `Limits.per_connection_concurrency`.
+
+    Args:
+        detail: One sentence for the caller.
+        retry_after: Seconds after which it may go better (RFC 9110 section 10.2.3).
+    """
+
+    status = 429
+    type = "bad_request"
+    key = "rate_limit_exceeded"
+    title = "Too many requests"
+    proxy_status = "http_request_denied"
+
+    def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.fields = ((b"retry-after", b"%d" % retry_after),)
 
 
 class CredentialUnavailable(ProxyError):

@@ -69,6 +69,12 @@ class Limits:
         connections_per_origin: Open connections to one upstream origin, per process and event loop.
         connections: Open connections to all upstreams, per process and event loop.
         keepalive: Seconds that an idle connection is kept.
+        per_connection_concurrency: Requests of one connection (by its id) that may be under way at once, per process;
+            None is no limit. More is a 429.
+        rate: Requests of one connection in a stretch of time, such as `"100/minute"` or `"5 per second"`, in the
+            notation of the library `limits`; None is no limit. More is a 429. Needs the extra `rate`.
+        rate_storage: Where they are counted, by a URL of that library: by default in the process; with
+            `"redis://host:6379"` for all that share it. A storage that cannot be reached limits nothing.
         credential_ttl: Seconds for which what a credential provider gave is used before the provider is asked again.
         refresh_backoff: Seconds for which a failed refresh is not tried again.
         response_head: Bytes of a response head. More is a 502.
@@ -84,9 +90,13 @@ class Limits:
     credential_ttl: float = 60
     refresh_backoff: float = 30
     response_head: int = 64 * 1024
+    per_connection_concurrency: int | None = None
+    rate: str | None = None
+    rate_storage: str = "memory://"
 
     def __post_init__(self) -> None:
         _positive("Limits.request_body", self.request_body)
+        _positive("Limits.per_connection_concurrency", self.per_connection_concurrency)
         for name in (
             "connections_per_origin",
             "connections",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
+from proxy_middleware._admission import Admission
 from proxy_middleware._credential import Credential
 from proxy_middleware._drive import Perform, asgi_performers, wsgi_performers
 from proxy_middleware._exchange import Rules
@@ -115,6 +116,7 @@ class Proxy:
         self._plugins = Plugins(authenticate, resolver, _finder(credentials))
         self._limits = limits or Limits()
         self._cache = CredentialCache(self._limits.credential_ttl, self._limits.refresh_backoff)
+        self._admission = Admission(self._limits)
         self._egress = egress or EgressPolicy()
         rules = self._limits, timeouts or Timeouts(), browser or BrowserPolicy(), replay or Replay(), cache_guard
         # ASGI servers fail on what they do not know as a status; WSGI has no such limit, and names as they came.
@@ -169,15 +171,17 @@ class Proxy:
         if self._transport is not None:
             from proxy_middleware.upstream.httpx import AsyncTransportUpstream
 
-            perform = asgi_performers(self._plugins, self._cache, AsyncTransportUpstream(self._transport).send)
+            perform = asgi_performers(
+                self._plugins, self._cache, self._admission, AsyncTransportUpstream(self._transport).send
+            )
             return perform, perform
         if self._asyncio is None:
             from proxy_middleware.upstream.asyncio import AsyncioUpstream
 
             self._asyncio = AsyncioUpstream(self._limits, self._egress, self._ssl_context)
         return (
-            asgi_performers(self._plugins, self._cache, self._asyncio.send),
-            asgi_performers(self._plugins, self._cache, self._send_on_trio),
+            asgi_performers(self._plugins, self._cache, self._admission, self._asyncio.send),
+            asgi_performers(self._plugins, self._cache, self._admission, self._send_on_trio),
         )
 
     def wsgi_performers(self) -> Perform:
@@ -185,12 +189,12 @@ class Proxy:
         if self._transport is not None:
             from proxy_middleware.upstream.httpx import TransportUpstream
 
-            return wsgi_performers(self._plugins, self._cache, TransportUpstream(self._transport).send)
+            return wsgi_performers(self._plugins, self._cache, self._admission, TransportUpstream(self._transport).send)
         if self._threads is None:
             from proxy_middleware.upstream.threads import ThreadsUpstream
 
             self._threads = ThreadsUpstream(self._limits, self._egress, self._ssl_context)
-        return wsgi_performers(self._plugins, self._cache, self._threads.send)
+        return wsgi_performers(self._plugins, self._cache, self._admission, self._threads.send)
 
     def _send_on_trio(self, forward: Forward) -> Any:
         if self._on_trio is None:

@@ -73,17 +73,15 @@ class WSGIProxyMiddleware:
         body = RequestBody(environ, rules.limits.request_body, rules.replay)
         try:
             return self._respond(match, environ, body, start_response)
-        except CallerLeft:
-            failure: ProxyError = InvalidRequest("The body ended before its announced length")
         except ProxyError as error:
-            failure = error
+            return _refuse(error, body, start_response)
+        except CallerLeft:
+            cut = InvalidRequest("The body ended before its announced length")
+            return _refuse(cut, body, start_response)
         except BaseException as error:
             body.failed(error)
             body.close()
             raise
-        body.failed(failure)
-        body.close()
-        return _answer(failure, start_response)
 
     def _respond(
         self, match: Match, environ: Environ, body: RequestBody, start_response: StartResponse
@@ -198,6 +196,12 @@ def _query(environ: Environ) -> bytes:
 def _client(environ: Environ) -> tuple[str, int] | None:
     address, port = environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")
     return (address, int(port or 0)) if address else None
+
+
+def _refuse(error: ProxyError, body: RequestBody, start_response: StartResponse) -> list[bytes]:
+    body.failed(error)
+    body.close()
+    return _answer(error, start_response)
 
 
 def _answer(error: ProxyError, start_response: StartResponse) -> list[bytes]:

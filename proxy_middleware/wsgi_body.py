@@ -1,7 +1,7 @@
 """The request under WSGI: fields out of the environ, and the body out of `wsgi.input`, counted and kept if need be."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from proxy_middleware._fields import Field
@@ -66,6 +66,7 @@ class RequestBody:
         at_end: Whether everything has been read.
         caller: The caller's own socket, where the server shows it.
         trail: Tells the observers, where there are any.
+        leave: Makes room for another request to the same connection, where it is limited.
     """
 
     __slots__ = (
@@ -82,12 +83,14 @@ class RequestBody:
         "_terminated",
         "at_end",
         "caller",
+        "leave",
         "trail",
     )
 
     def __init__(self, environ: Mapping[str, Any], limit: int | None, replay: Replay) -> None:
         self.at_end = False
         self.trail: Trail | None = None
+        self.leave: Callable[[], None] | None = None
         self._error: BaseException | None = None
         self.caller: socket.socket | None = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
         self._input = environ["wsgi.input"]
@@ -188,6 +191,9 @@ class RequestBody:
 
     def close(self) -> None:
         """Forgets the body: the request is over."""
+        if self.leave is not None:
+            leave, self.leave = self.leave, None
+            leave()
         if self.trail is not None:
             self.trail.finish(self._error, self._size)
             self._error = None  # Its traceback leads back to here.

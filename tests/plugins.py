@@ -9,11 +9,13 @@ from typing import Any
 import anyio
 
 from proxy_middleware import Connection, Credential, nonblocking
+from proxy_middleware._admission import Admission
 from proxy_middleware._drive import adrive, asgi_performers, drive, wsgi_performers
 from proxy_middleware._exchange import exchange
 from proxy_middleware._plugins import Plugins
 from proxy_middleware._single_flight import CredentialCache
 from proxy_middleware._steps import Forward, Relay
+from proxy_middleware.models import Limits
 from tests.script import CONNECTION, NEW, OLD, Body, Response, request, rules
 
 Function = Callable[..., Any]
@@ -197,8 +199,8 @@ class App:
         """The outcome of a request in this colour; no plugin may take longer than five seconds."""
         steps = exchange(request(), "1.1", body or Body(), rules())
         if colour == "wsgi":
-            return drive(steps, wsgi_performers(self.plugins, CredentialCache(), self.send))
-        perform = asgi_performers(self.plugins, CredentialCache(), self.asend)
+            return drive(steps, wsgi_performers(self.plugins, CredentialCache(), Admission(Limits()), self.send))
+        perform = asgi_performers(self.plugins, CredentialCache(), Admission(Limits()), self.asend)
 
         async def main() -> Relay:
             with anyio.fail_after(5):

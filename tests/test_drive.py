@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from proxy_middleware import Credential
+from proxy_middleware._admission import Admission
 from proxy_middleware._drive import adrive, asgi_performers
 from proxy_middleware._exchange import exchange
 from proxy_middleware._single_flight import CredentialCache
@@ -17,6 +18,7 @@ from proxy_middleware.errors import (
     InternalError,
     NotAuthenticated,
 )
+from proxy_middleware.models import Limits
 from tests.plugins import COLOURS, KINDS, App, Function, Handle, asynchronous, callable_object, marked, plain
 from tests.script import NEW, OLD, Body, request, rules
 
@@ -125,7 +127,9 @@ def test_loop_goes_on_while_a_plugin_blocks() -> None:
         given = request()
         app = App(authenticate=authenticate)
         steps = exchange(given, "1.1", Body(), rules())
-        task = asyncio.create_task(adrive(steps, asgi_performers(app.plugins, CredentialCache(), app.asend)))
+        task = asyncio.create_task(
+            adrive(steps, asgi_performers(app.plugins, CredentialCache(), Admission(Limits()), app.asend))
+        )
         await asyncio.to_thread(waiting.wait, 5)
         freed.set()
         await task
@@ -235,7 +239,9 @@ def test_response_is_aborted_if_the_request_is_cancelled() -> None:
 
     async def main(app: App) -> None:
         steps = exchange(request(), "1.1", Body(), rules())
-        task = asyncio.create_task(adrive(steps, asgi_performers(app.plugins, CredentialCache(), app.asend)))
+        task = asyncio.create_task(
+            adrive(steps, asgi_performers(app.plugins, CredentialCache(), Admission(Limits()), app.asend))
+        )
         await refreshing.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -38,6 +38,7 @@ TABLE = rows(
     InvalidTarget          400  bad_request  invalid_target           http_request_error
     MethodRefused          405  bad_request  invalid_request          http_request_error
     LengthRequired         411  bad_request  invalid_request          http_request_error
+    TooManyRequests        429  bad_request  rate_limit_exceeded      http_request_denied
     PayloadTooLarge        413  bad_request  payload_too_large        http_request_error
     CredentialUnavailable  424  connection   access_token_expired     proxy_configuration_error
     RefreshFailed          424  connection   access_token_expired     proxy_configuration_error

@@ -41,6 +41,9 @@ FRONT_SERVER = words(
     """
 )
 
+# So that a browser's cache tells what a page has fetched from a navigation.
+VARY = (b"vary", b"sec-fetch-dest, sec-fetch-mode, sec-fetch-site")
+
 TOKENS = st.text(st.sampled_from("abcXYZ019-_.!~"), min_size=1, max_size=12).map(str.encode)
 VALUES = st.binary(max_size=20).filter(lambda value: clean_values([(b"", value)]))
 HOSTILE_NAMES = st.sampled_from(
@@ -338,7 +341,7 @@ def test_bodiless_responses_have_no_length() -> None:
 def test_origin_wide_fields_are_withheld_from_browsers(name: str) -> None:
     """Fields that act on the host's whole origin are kept from browsers, and only from them."""
     fields = [(spelled, b"x") for spelled in spellings(name)]
-    assert relayed(*fields, (b"x-a", b"1"), withhold=True) == [(b"x-a", b"1")]
+    assert relayed(*fields, (b"x-a", b"1"), withhold=True) == [(b"x-a", b"1"), VARY]
     assert relayed(*fields) == fields
 
 
@@ -391,6 +394,6 @@ def test_relayed_fields_are_the_upstreams_in_order(fields: list[Field], bodiless
     lengths = [value for name, value in fields if name.lower() == b"content-length"]
     malformed = [name for name, _ in fields if not is_token(name)] + [v for v in lengths if not v.isdigit()]
     assert found.invalid is (bool(malformed) or not clean_values(fields))
-    rest = iter(fields)
+    rest = iter([*fields, VARY])
     assert all(field in rest for field in found.kept)
     assert {canonical(name) for name, _ in found.kept}.isdisjoint({b"transfer-encoding", b"connection"})

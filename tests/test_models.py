@@ -71,8 +71,9 @@ def test_timeouts_are_above_zero(name: str, value: float) -> None:
 def test_limits_are_above_zero(name: str) -> None:
     """A limit of nothing is a mistake."""
     for value in (0, -1):
+        limits: dict[str, Any] = {name: value}
         with pytest.raises(ValueError, match=f"Limits.{name}"):
-            Limits(**{name: value})
+            Limits(**limits)
 
 
 @pytest.mark.parametrize("name", ["connections_per_origin", "connections", "keepalive", "response_head"])

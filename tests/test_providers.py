@@ -12,12 +12,14 @@ import pytest
 import trio
 
 from proxy_middleware import AccessDenied, Connection, Credential, RefreshFailed, StaticCredentials, _providers
+from proxy_middleware._admission import Admission
 from proxy_middleware._drive import drive, wsgi_performers
 from proxy_middleware._exchange import exchange
 from proxy_middleware._plugins import Plugins
 from proxy_middleware._providers import AsyncProviders, Providers
 from proxy_middleware._single_flight import CredentialCache
 from proxy_middleware.errors import CredentialUnavailable
+from proxy_middleware.models import Limits
 from tests.plugins import COLOURS, App
 from tests.script import CONNECTION, NEW, OLD, Body, Response, request, rules
 from tests.upstreams import WAIT
@@ -39,7 +41,7 @@ def test_short_lived_tokens_are_not_refreshed_for_every_request(life: float, ref
     plugins = Plugins(
         lambda request: "alice", SimpleNamespace(resolve=lambda *args: CONNECTION), lambda connection: provider
     )
-    perform = wsgi_performers(plugins, CredentialCache(), lambda forward: Response())
+    perform = wsgi_performers(plugins, CredentialCache(), Admission(Limits()), lambda forward: Response())
     for _ in range(5):
         drive(exchange(request(), "1.1", Body(), rules()), perform)
     assert len(given) == refreshes

@@ -31,9 +31,9 @@ from tests.tables import words
 NAMES = words(
     """
     ASGIProxyMiddleware AccessDenied AmbiguousSelector Authenticator BrowserPolicy Connection ConnectionNotFound
-    ConnectionResolver Credential CredentialProvider EgressPolicy Limits Proxy ProxyError ProxyRequest RefreshFailed
-    Replay ResponseHead StaticCredentials StaticResolver Timeouts UpstreamRequest WSGIProxyMiddleware anyone
-    bearer_tokens host_user nonblocking
+    ConnectionResolver Credential CredentialProvider EgressPolicy Event Limits Observer Proxy ProxyError ProxyRequest
+    RefreshFailed Replay ResponseHead StaticCredentials StaticResolver Timeouts UpstreamRequest WSGIProxyMiddleware
+    anyone bearer_tokens host_user nonblocking
     """
 )
 
@@ -49,6 +49,7 @@ KEYWORDS: dict[str, Any] = {
     "spool_unframed": "auto",
     "ssl_context": None,
     "upstream": None,
+    "observers": (),
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.load import Round, check, measure
-from tests.benchmarks.processes import BenchmarkError, Cores
+from tests.benchmarks.processes import BenchmarkError, Cores, wait_until_quiet
 from tests.benchmarks.results import Outcome
 from tests.benchmarks.scenario import Settings
 from tests.benchmarks.targets import Running, Target, started
@@ -82,7 +82,9 @@ class Bench:
         return {name: Outcome(rounds, memory[name]) for name, rounds in seen.items() if name not in errors}
 
     def _round(self, workload: Workload, server: Running, seconds: int) -> Round:
-        return measure(workload, server.port, server.target.prefix, seconds=seconds, core=self.cores.load)
+        seen = measure(workload, server.port, server.target.prefix, seconds=seconds, core=self.cores.load)
+        wait_until_quiet(server.pid)
+        return seen
 
 
 def _failed(target: Target, error: BenchmarkError, errors: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+QUIET_SECONDS = 15
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
@@ -82,6 +83,24 @@ def peak_memory(pid: int) -> int:
     except (OSError, IndexError) as error:
         raise BenchmarkError(f"process {pid} has ended") from error
     return max([own, *(peak_memory(int(child)) for child in children)])
+
+
+def wait_until_quiet(pid: int) -> None:
+    """Wait until a family of processes takes no more of its core; some work on long after their callers have left."""
+    deadline, seen = time.monotonic() + QUIET_SECONDS, -1
+    while (used := _ticks(pid)) != seen and time.monotonic() < deadline:
+        seen = used
+        time.sleep(0.2)
+
+
+def _ticks(pid: int) -> int:
+    """Return the processor time of a process and its children, in hundredths of a second."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0  # It has ended.
+    return int(fields[11]) + int(fields[12]) + sum(_ticks(int(child)) for child in children)
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -1,0 +1,113 @@
+"""How many requests a connection gets: at once, and in a stretch of time. Nobody waits here; too many is a 429."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from proxy_middleware._forks import tell_after_fork
+from proxy_middleware.errors import TooManyRequests
+from proxy_middleware.models import Limits
+
+_logger = logging.getLogger("proxy_middleware")
+
+
+class Admission:
+    """Counts for the doors of one proxy.
+
+    Args:
+        limits: `per_connection_concurrency`, `rate` and `rate_storage` count here.
+
+    Attributes:
+        blocks: Whether `admit` may wait for the network.
+
+    Raises:
+        ImportError: A rate is limited, and the extra is not installed.
+        ValueError: The rate or its storage cannot be understood.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._most = limits.per_connection_concurrency
+        self._rate = None if limits.rate is None else _Rate(limits.rate, limits.rate_storage)
+        self.blocks = self._rate is not None and not limits.rate_storage.startswith("memory:")
+        self._lock = threading.Lock()
+        self._under_way: dict[str, int] = {}
+        tell_after_fork(self)
+
+    def admit(self, connection_id: str, body: Any) -> None:
+        """Lets a request in, which leaves when its body is closed.
+
+        Raises:
+            TooManyRequests: There are too many already.
+        """
+        if self._most is not None:
+            with self._lock:
+                under_way = self._under_way.get(connection_id, 0)
+                if under_way >= self._most:
+                    raise TooManyRequests("Too many requests to this connection are under way")
+                self._under_way[connection_id] = under_way + 1
+            body.leave = partial(self._leave, connection_id)
+        if self._rate is not None:
+            self._rate.take(connection_id)
+
+    def _leave(self, connection_id: str) -> None:
+        with self._lock:
+            left = self._under_way.get(connection_id, 0) - 1
+            if left > 0:
+                self._under_way[connection_id] = left
+            else:
+                self._under_way.pop(connection_id, None)
+
+    def after_fork(self) -> None:
+        """The requests under way are the parent's."""
+        self._lock = threading.Lock()
+        self._under_way = {}
+        if self._rate is not None:
+            self._rate.after_fork()
+
+
+class _Rate:
+    """So many requests in a moving window of time, by the library `limits`."""
+
+    def __init__(self, rate: str, storage: str) -> None:
+        try:
+            import limits
+            import limits.storage
+            import limits.strategies
+        except ImportError as error:
+            raise ImportError(
+                'Limits.rate needs the extra "rate": pip install "proxy_middleware[rate]"', name=error.name
+            ) from error
+        try:
+            self._item = limits.parse(rate)
+        except ValueError:
+            raise ValueError(f'Limits.rate is such as "100/minute", not {rate!r}') from None
+        # Its own memory starts a thread, which a fork would not take along: not before the first request.
+        self._open: Callable[[], Any] = lambda: limits.strategies.MovingWindowRateLimiter(
+            limits.storage.storage_from_string(storage)
+        )
+        self._window: Any = None
+
+    def take(self, connection_id: str) -> None:
+        """Counts one request.
+
+        Raises:
+            TooManyRequests: It is one too many.
+        """
+        try:
+            if self._window is None:
+                self._window = self._open()
+            if self._window.hit(self._item, connection_id):
+                return
+            free_at = self._window.get_window_stats(self._item, connection_id).reset_time
+        except Exception as error:
+            # A storage that is down stops nobody: the limit is there to protect what still works.
+            _logger.warning("The rate of requests is not limited now: %s", type(error).__name__)
+            return
+        raise TooManyRequests(retry_after=max(1, math.ceil(free_at - time.time())))
+
+    def after_fork(self) -> None:
+        self._window = None
