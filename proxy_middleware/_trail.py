@@ -1,7 +1,7 @@
 """What observers are told of a request. Nothing here runs where there are none."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import count
 from time import monotonic
@@ -149,6 +149,33 @@ class Trail:
                 observe(event)
             except Exception as failure:
                 _logger.error("An observer failed with %s at %r (message withheld)", type(failure).__name__, kind)
+
+
+class Ending:
+    """What is seen to when a request is over; the bodies of both doors are one.
+
+    Attributes:
+        trail: Tells the observers, where there are any.
+        leave: Makes room for another request to the same connection, where it is limited.
+    """
+
+    trail: Trail | None = None
+    leave: Callable[[], None] | None = None
+    _error: BaseException | None = None
+
+    def failed(self, error: BaseException) -> None:
+        """The request ends with this error, unless it had another before; observers are told when it is over."""
+        if self.trail is not None and self._error is None:
+            self._error = error
+
+    def over(self, received: int) -> None:
+        """The request is over, and so many bytes of its body have come."""
+        if self.leave is not None:
+            leave, self.leave = self.leave, None
+            leave()
+        if self.trail is not None:
+            self.trail.finish(self._error, received)
+            self._error = None  # Its traceback leads back to here.
 
 
 def reason(error: BaseException) -> str:

@@ -8,14 +8,14 @@ import anyio.to_thread
 
 from proxy_middleware._loops import asyncio_loop
 from proxy_middleware._spool import Spool
-from proxy_middleware._trail import Trail
+from proxy_middleware._trail import Ending
 from proxy_middleware.errors import CallerLeft, InvalidRequest, PayloadTooLarge
 from proxy_middleware.models import Replay
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-class RequestBody:
+class RequestBody(Ending):
     """A request body as the engine reads it.
 
     `receive` has one owner at a time. A pending `receive` is never cancelled, since some servers would lose its chunk:
@@ -27,8 +27,6 @@ class RequestBody:
         ended: Whether everything has come.
         answered: Whether the last of the response is on its way.
         loop: The running event loop, where it is asyncio's.
-        trail: Tells the observers, where there are any.
-        leave: Makes room for another request to the same connection, where it is limited.
         sending_since: Since when the server has been taking a piece of the response, by the monotonic clock.
     """
 
@@ -38,9 +36,6 @@ class RequestBody:
     answered = False
     sending_since: float | None = None
     loop: asyncio.AbstractEventLoop | None = None
-    trail: Trail | None = None
-    leave: Callable[[], None] | None = None
-    _error: BaseException | None = None
     _length: int | None = None
     _size = 0
     _spool: Spool | None = None
@@ -187,19 +182,9 @@ class RequestBody:
         """Whether a cancellation of the request was this body's doing."""
         return False
 
-    def failed(self, error: BaseException) -> None:
-        """The request ends with this error, unless it had another before; observers are told when it is closed."""
-        if self.trail is not None and self._error is None:
-            self._error = error
-
     def close(self) -> None:
         """Forgets the body: the request is over."""
-        if self.leave is not None:
-            leave, self.leave = self.leave, None
-            leave()
-        if self.trail is not None:
-            self.trail.finish(self._error, self._size)
-            self._error = None  # Its traceback leads back to here.
+        self.over(self._size)
         pending = self._pending
         if pending is not None and not pending.cancel() and not pending.cancelled():
             pending.exception()  # Seen, so that asyncio does not report it as lost.

@@ -1,12 +1,12 @@
 """The request under WSGI: fields out of the environ, and the body out of `wsgi.input`, counted and kept if need be."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from proxy_middleware._fields import Field
 from proxy_middleware._spool import Spool
-from proxy_middleware._trail import Trail
+from proxy_middleware._trail import Ending
 from proxy_middleware._unframed import is_granian
 from proxy_middleware.errors import CallerLeft, InvalidRequest, LengthRequired, PayloadTooLarge
 from proxy_middleware.models import Replay
@@ -59,19 +59,16 @@ def check_framing(environ: Mapping[str, Any]) -> None:
         raise LengthRequired
 
 
-class RequestBody:
+class RequestBody(Ending):
     """A request body as the engine reads it.
 
     Attributes:
         at_end: Whether everything has been read.
         caller: The caller's own socket, where the server shows it.
-        trail: Tells the observers, where there are any.
-        leave: Makes room for another request to the same connection, where it is limited.
     """
 
     __slots__ = (
         "_ended",
-        "_error",
         "_input",
         "_length",
         "_limit",
@@ -83,15 +80,10 @@ class RequestBody:
         "_terminated",
         "at_end",
         "caller",
-        "leave",
-        "trail",
     )
 
     def __init__(self, environ: Mapping[str, Any], limit: int | None, replay: Replay) -> None:
         self.at_end = False
-        self.trail: Trail | None = None
-        self.leave: Callable[[], None] | None = None
-        self._error: BaseException | None = None
         self.caller: socket.socket | None = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
         self._input = environ["wsgi.input"]
         self._terminated = bool(environ.get("wsgi.input_terminated"))
@@ -184,18 +176,8 @@ class RequestBody:
             self._spool.add(data)
         return data
 
-    def failed(self, error: BaseException) -> None:
-        """The request ends with this error, unless it had another before; observers are told when it is closed."""
-        if self.trail is not None and self._error is None:
-            self._error = error
-
     def close(self) -> None:
         """Forgets the body: the request is over."""
-        if self.leave is not None:
-            leave, self.leave = self.leave, None
-            leave()
-        if self.trail is not None:
-            self.trail.finish(self._error, self._size)
-            self._error = None  # Its traceback leads back to here.
+        self.over(self._size)
         if self._spool is not None:
             self._spool.close()
