@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -35,6 +36,8 @@ class Admission:
         self.blocks = self._rate is not None and not limits.rate_storage.startswith("memory:")
         self._lock = threading.Lock()
         self._under_way: dict[str, int] = {}
+        # Who leaves takes no lock: the garbage collector may end a lost request wherever it happens to run.
+        self._left: deque[str] = deque()
         tell_after_fork(self)
 
     def admit(self, connection_id: str, body: Any) -> None:
@@ -43,28 +46,48 @@ class Admission:
         Raises:
             TooManyRequests: There are too many already.
         """
-        if self._most is not None:
-            with self._lock:
-                under_way = self._under_way.get(connection_id, 0)
-                if under_way >= self._most:
-                    raise TooManyRequests("Too many requests to this connection are under way")
-                self._under_way[connection_id] = under_way + 1
-            body.leave = partial(self._leave, connection_id)
+        self.enter(connection_id, body)
+        self.take(connection_id)
+
+    def enter(self, connection_id: str, body: Any) -> None:
+        """Counts it among those under way; never waits. Raises TooManyRequests."""
+        if self._most is None:
+            return
+        with self._lock:
+            self._count_down()
+            full = self._under_way.get(connection_id, 0) >= self._most
+            if not full:
+                self._under_way[connection_id] = self._under_way.get(connection_id, 0) + 1
+                body.leave = partial(self._leave, self._left, connection_id)
+        if full:
+            raise TooManyRequests("Too many requests to this connection are under way")
+
+    def take(self, connection_id: str) -> None:
+        """Counts it in its stretch of time. Raises TooManyRequests."""
         if self._rate is not None:
             self._rate.take(connection_id)
 
-    def _leave(self, connection_id: str) -> None:
-        with self._lock:
-            left = self._under_way.get(connection_id, 0) - 1
-            if left > 0:
-                self._under_way[connection_id] = left
+    def _leave(self, left: "deque[str]", connection_id: str) -> None:
+        left.append(connection_id)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._count_down()
+            finally:
+                self._lock.release()
+
+    def _count_down(self) -> None:
+        while self._left:
+            connection_id = self._left.popleft()
+            under_way = self._under_way.get(connection_id, 0) - 1
+            if under_way > 0:
+                self._under_way[connection_id] = under_way
             else:
                 self._under_way.pop(connection_id, None)
 
     def after_fork(self) -> None:
         """The requests under way are the parent's."""
         self._lock = threading.Lock()
-        self._under_way = {}
+        self._under_way, self._left = {}, deque()
         if self._rate is not None:
             self._rate.after_fork()
 
@@ -75,6 +98,7 @@ class _Rate:
     def __init__(self, rate: str, storage: str) -> None:
         try:
             import limits
+            import limits.errors
             import limits.storage
             import limits.strategies
         except ImportError as error:
@@ -90,6 +114,14 @@ class _Rate:
             limits.storage.storage_from_string(storage)
         )
         self._window: Any = None
+        self._lock = threading.Lock()
+        if not storage.startswith("memory:"):
+            try:
+                self._open()
+            except (AssertionError, limits.errors.ConfigurationError) as error:
+                raise ValueError(f"Limits.rate_storage cannot be understood, or lacks its library: {error}") from None
+            except Exception as error:
+                _say_down(error)
 
     def take(self, connection_id: str) -> None:
         """Counts one request.
@@ -98,16 +130,22 @@ class _Rate:
             TooManyRequests: It is one too many.
         """
         try:
-            if self._window is None:
-                self._window = self._open()
-            if self._window.hit(self._item, connection_id):
+            window = self._window
+            if window is None:
+                with self._lock:
+                    window = self._window = self._window or self._open()
+            if window.hit(self._item, connection_id):
                 return
-            free_at = self._window.get_window_stats(self._item, connection_id).reset_time
+            free_at = window.get_window_stats(self._item, connection_id).reset_time
         except Exception as error:
-            # A storage that is down stops nobody: the limit is there to protect what still works.
-            _logger.warning("The rate of requests is not limited now: %s", type(error).__name__)
+            _say_down(error)
             return
         raise TooManyRequests(retry_after=max(1, math.ceil(free_at - time.time())))
 
     def after_fork(self) -> None:
-        self._window = None
+        self._window, self._lock = None, threading.Lock()
+
+
+def _say_down(error: Exception) -> None:
+    # A storage that is down stops nobody: the limit is there to protect what still works.
+    _logger.warning("The rate of requests is not limited now: %s", type(error).__name__)

@@ -113,7 +113,14 @@ def asgi_performers(plugins: Plugins, cache: CredentialCache, admission: Admissi
     """Who performs which step on an event loop; `send` is the upstream's, and gets all of a Forward."""
     providers = AsyncProviders(plugins.find, cache)
     authenticate, resolve = for_asgi(plugins.authenticate), for_asgi(plugins.resolver.resolve)
-    admit = for_asgi(admission.admit) if admission.blocks else admission.admit
+    take = for_asgi(admission.take)
+
+    def admit_blocking(connection_id: str, body: Any) -> Any:
+        # Counted here, and not in the thread: that may go on after the request has been cancelled, and its body closed.
+        admission.enter(connection_id, body)
+        return take(connection_id)
+
+    admit = admit_blocking if admission.blocks else admission.admit
     return _performers(authenticate, resolve, admit, providers, send, _adiscard)
 
 

@@ -86,6 +86,8 @@ class WSGIProxyMiddleware:
     def _respond(
         self, match: Match, environ: Environ, body: RequestBody, start_response: StartResponse
     ) -> Iterable[bytes]:
+        if self._observers:
+            body.trail = Trail(self._observers, environ["REQUEST_METHOD"], match.selector)
         request = ProxyRequest(
             environ["REQUEST_METHOD"],
             match.selector,
@@ -99,8 +101,7 @@ class WSGIProxyMiddleware:
         check_framing(environ)
         version = environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2]
         steps = exchange(request, version, body, self._rules)
-        if self._observers:
-            body.trail = Trail(self._observers, request.method, request.selector)
+        if body.trail is not None:
             steps = body.trail.follow(steps)
         relay = drive(steps, self._perform)
         try:
@@ -173,6 +174,7 @@ class _Pieces:
             truncated = ResponseTruncated(str(error))
             self._body.failed(truncated)
             raise truncated from None
+        self._body.close()  # Middleware that is a generator passes no `close` on.
         raise StopIteration
 
     def close(self) -> None:

@@ -1,14 +1,17 @@
 """How many requests a connection gets, without a server around it."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
 
 import pytest
 
+from proxy_middleware import Connection, Credential, Proxy, StaticCredentials, StaticResolver, anyone
 from proxy_middleware._admission import Admission
 from proxy_middleware.errors import TooManyRequests
 from proxy_middleware.models import Limits
+from tests.in_process import Call
 
 
 class Body:
@@ -48,6 +51,41 @@ class TestConcurrency:
         for number in range(100):
             left(admitted(admission, f"c{number}"))
         assert not admission._under_way
+
+    def test_leaving_never_waits(self) -> None:
+        """Who leaves while another counts, as the garbage collector may have it in one thread, is counted later."""
+        admission = Admission(Limits(per_connection_concurrency=1))
+        body = admitted(admission)
+        with admission._lock:
+            left(body)
+        admitted(admission)
+
+    def test_cancelled_in_a_worker_thread(self, closed_port: int) -> None:
+        """A request that is cancelled while its rate is counted in a thread leaves no place taken behind."""
+        limits = Limits(per_connection_concurrency=1, rate="9/hour", rate_storage=f"redis://127.0.0.1:{closed_port}")
+        proxy = Proxy(
+            resolver=StaticResolver([Connection("crm", "https://api.example.com")]),
+            credentials=StaticCredentials({"crm": Credential.bearer("secret")}),
+            authenticate=anyone,
+            limits=limits,
+        )
+        counting, go_on = threading.Event(), threading.Event()
+
+        def take(connection_id: str) -> None:
+            counting.set()
+            assert go_on.wait(10)
+
+        async def main() -> None:
+            call = asyncio.create_task(Call().through(proxy))
+            assert await asyncio.to_thread(counting.wait, 10)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            go_on.set()
+
+        assert proxy._admission._rate is not None
+        proxy._admission._rate.take = take  # type: ignore[method-assign]
+        asyncio.run(main())
+        assert not proxy._admission._under_way
 
     def test_threads(self) -> None:
         """However many threads ask at once, no more are let in."""
@@ -102,6 +140,30 @@ class TestRate:
         """A rate that cannot be understood is an error at construction."""
         with pytest.raises(ValueError, match=r"Limits\.rate"):
             Admission(Limits(rate=rate))
+
+    @pytest.mark.parametrize("storage", ["bogus://x", "nonsense", "async+memory://"])
+    def test_storage_that_there_is_not(self, storage: str) -> None:
+        """A storage that cannot be understood is an error at construction, and not taken for one that is down."""
+        with pytest.raises(ValueError, match="rate_storage"):
+            Admission(Limits(rate="1/minute", rate_storage=storage))
+
+    def test_first_use_by_many(self) -> None:
+        """Threads that come first, all at once, count in one memory."""
+        admission, start, let_in = Admission(Limits(rate="1/hour")), threading.Barrier(16), []
+
+        def ask() -> None:
+            start.wait(10)
+            try:
+                let_in.append(admitted(admission))
+            except TooManyRequests:
+                return
+
+        threads = [threading.Thread(target=ask) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len(let_in) == 1
 
     def test_storage_that_is_down(self, closed_port: int, caplog: pytest.LogCaptureFixture) -> None:
         """A storage that cannot be reached stops nobody, and the log says so."""
