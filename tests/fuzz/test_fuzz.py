@@ -9,7 +9,7 @@ from tests.fuzz.mutator import Mutator
 from tests.fuzz.run import Target, run
 from tests.fuzz.target_list import TARGETS
 
-INPUTS = {"http1": 12_000, "fields": 20_000, "framing": 10_000, "target": 8_000}
+INPUTS = {"http1": 6_000, "fields": 10_000, "framing": 5_000, "target": 4_000}
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

@@ -7,7 +7,7 @@ from tests.soak.run import Soak
 
 def test_a_few_seconds_of_everything() -> None:
     """Through both doors, nothing is wrong, nothing leaks, and faults are among what was done."""
-    tally = asyncio.run(Soak(20, ("asgi", "wsgi")).run(6))
+    tally = asyncio.run(Soak(20, ("asgi", "wsgi")).run(3))
     assert tally.clean, tally.report()
     assert tally.requests.keys() == {"asgi", "wsgi"}
-    assert tally.faults.total() > 20
+    assert tally.faults.total() > 10

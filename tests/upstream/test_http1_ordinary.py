@@ -232,7 +232,7 @@ def alike(one: Read, other: Read) -> bool:
     return one._replace(reusable=False) == other._replace(reusable=False)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok", 3, False)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\r\n Content-Length: 3\r\n\r\nok", 3, False)
 @given(RESPONSES, st.integers(0, 7), st.booleans())
