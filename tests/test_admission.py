@@ -33,6 +33,25 @@ def left(body: Body) -> None:
     body.leave()
 
 
+def let_in_together(admission: Admission, count: int) -> int:
+    """How many of so many threads that ask at once are let in."""
+    start, let_in = threading.Barrier(count), []
+
+    def ask() -> None:
+        start.wait(10)
+        try:
+            let_in.append(admitted(admission))
+        except TooManyRequests:
+            return
+
+    threads = [threading.Thread(target=ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    return len(let_in)
+
+
 class TestConcurrency:
     def test_each_connection_counts_by_itself(self) -> None:
         """So many requests of one connection are let in, and as many of another."""
@@ -89,22 +108,7 @@ class TestConcurrency:
 
     def test_threads(self) -> None:
         """However many threads ask at once, no more are let in."""
-        admission = Admission(Limits(per_connection_concurrency=5))
-        start, let_in = threading.Barrier(32), []
-
-        def ask() -> None:
-            start.wait(10)
-            try:
-                let_in.append(admitted(admission))
-            except TooManyRequests:
-                return
-
-        threads = [threading.Thread(target=ask) for _ in range(32)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(10)
-        assert len(let_in) == 5
+        assert let_in_together(Admission(Limits(per_connection_concurrency=5)), 32) == 5
 
     # From Python 3.12 on, forking beside threads is warned of; servers do it all the same.
     @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -149,21 +153,7 @@ class TestRate:
 
     def test_first_use_by_many(self) -> None:
         """Threads that come first, all at once, count in one memory."""
-        admission, start, let_in = Admission(Limits(rate="1/hour")), threading.Barrier(16), []
-
-        def ask() -> None:
-            start.wait(10)
-            try:
-                let_in.append(admitted(admission))
-            except TooManyRequests:
-                return
-
-        threads = [threading.Thread(target=ask) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(10)
-        assert len(let_in) == 1
+        assert let_in_together(Admission(Limits(rate="1/hour")), 16) == 1
 
     def test_storage_that_is_down(self, closed_port: int, caplog: pytest.LogCaptureFixture) -> None:
         """A storage that cannot be reached stops nobody, and the log says so."""
