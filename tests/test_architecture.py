@@ -18,6 +18,12 @@ SOURCES = sorted(path for folder in ("proxy_middleware", "tests", "examples") fo
 # A module may import from floors below its own, and from its own as long as nothing goes round in a circle.
 FLOORS = {
     "__init__": 5,
+    "__main__": 5,
+    "toml": 4,
+    "toml.connections": 4,
+    "toml.credentials": 4,
+    "toml.reader": 4,
+    "toml.settings": 4,
     "asgi": 4,
     "asgi_body": 4,
     "wsgi": 4,
@@ -119,6 +125,7 @@ ROOMS: dict[str, set[str]] = {
     "cryptography": {"credentials.oauth1", "stores.encryption"},
     "sqlalchemy": {"stores.database", "stores.postgresql", "stores.sql", "stores.tables"},
     "redis": {"stores.redis"},
+    "uvicorn": {"__main__"},
     "flask": set(),
     "werkzeug": set(),
     "fastapi": set(),
