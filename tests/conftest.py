@@ -1,5 +1,6 @@
 """Fixtures for all tests: scripted upstreams, certificates, refusing ports, real servers."""
 
+import gc
 import json
 import ssl
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ class StartProxy(Protocol):
     def __call__(self, server: str, **options: Any) -> RunningServer:
         """Start it, or take the running one with the same options (they go into `PROXY_OPTIONS`)."""
         ...
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are no garbage: without this every collection of it would look at all of them."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -29,6 +29,11 @@ FLOORS = {
     "wsgi": 4,
     "wsgi_body": 4,
     "proxy": 4,
+    "observe": 3,
+    "observe._conventions": 3,
+    "observe.logging": 3,
+    "observe.otel": 3,
+    "observe.prometheus": 3,
     "resolvers": 3,
     "access": 3,
     "credentials": 3,
@@ -125,6 +130,8 @@ ROOMS: dict[str, set[str]] = {
     "cryptography": {"credentials.oauth1", "stores.encryption"},
     "sqlalchemy": {"stores.database", "stores.postgresql", "stores.sql", "stores.tables"},
     "redis": {"stores.redis"},
+    "opentelemetry": {"observe.otel"},
+    "prometheus_client": {"observe.prometheus"},
     "uvicorn": {"__main__"},
     "flask": set(),
     "werkzeug": set(),
@@ -225,6 +232,8 @@ EXTRAS = {
     "credentials.oauth1": "oauth1",
     "credentials._client_auth": "oauth2",
     "credentials._jwt": "oauth2",
+    "observe.otel": "otel",
+    "observe.prometheus": "prometheus",
     "stores.database": "sql",
     "stores.encryption": "sql",
     "stores.postgresql": "postgresql",
@@ -232,6 +241,9 @@ EXTRAS = {
     "stores.sql": "sql",
     "stores.tables": "sql",
 }
+
+# Distributions that are not imported by their own name.
+IMPORTED_AS = {"opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client"}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -241,7 +253,8 @@ def test_only_declared_dependencies(name: str) -> None:
     requirements = project["dependencies"]
     if name in EXTRAS:
         requirements = requirements + project["optional-dependencies"][EXTRAS[name]]
-    declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in requirements}
+    names = (re.split(r"[^\w-]", requirement)[0].lower() for requirement in requirements)
+    declared = {IMPORTED_AS.get(distribution, distribution) for distribution in names}
     used = {full.partition(".")[0] for full in imports(name, inside_functions=False)}
     assert used - declared - sys.stdlib_module_names - {"proxy_middleware"} == set()
 
