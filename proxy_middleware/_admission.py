@@ -115,7 +115,8 @@ class _Rate:
         )
         self._window: Any = None
         self._lock = threading.Lock()
-        if not storage.startswith("memory:"):
+        self._own = storage.startswith("memory:")
+        if not self._own:
             try:
                 self._open()
             except (AssertionError, limits.errors.ConfigurationError) as error:
@@ -136,11 +137,17 @@ class _Rate:
                     window = self._window = self._window or self._open()
             if window.hit(self._item, connection_id):
                 return
-            free_at = window.get_window_stats(self._item, connection_id).reset_time
+            left = window.get_window_stats(self._item, connection_id).reset_time - time.time()
+            if self._own and left > self._item.get_expiry() + 1:
+                # `limits` counts by the wall clock, which has jumped back: without this nobody could call before it is
+                # where it was.
+                window.clear(self._item, connection_id)
+                window.hit(self._item, connection_id)
+                return
         except Exception as error:
             _say_down(error)
             return
-        raise TooManyRequests(retry_after=max(1, math.ceil(free_at - time.time())))
+        raise TooManyRequests(retry_after=max(1, math.ceil(left)))
 
     def after_fork(self) -> None:
         self._window, self._lock = None, threading.Lock()

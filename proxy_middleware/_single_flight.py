@@ -12,6 +12,7 @@ provider is kept or shared: each caller gets one of their own, which never was n
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -116,10 +117,13 @@ class CredentialCache:
         """Seconds before its expiry from which on the cached credential is refreshed.
 
         Half of a short life at the most: a token that lives for less than the usual margin would otherwise be refreshed
-        for each request.
+        for each request. One that had no life at all when a refresh gave it, as a clock is wrong or its lifetime was
+        said to be 0, is used until `obtain` is called again: the upstream may think otherwise.
         """
         entry = self.by_id.get(connection.id)
-        return usual if entry is None else min(usual, entry.life / 2)
+        if entry is None:
+            return usual
+        return min(usual, entry.life / 2) if entry.life > 0 else -math.inf
 
     def obtain(self, connection: Connection, call: Call) -> Credential:
         """The credential to use now, asked for in a thread.

@@ -63,7 +63,8 @@ class Spool:
             if self._file is None:
                 return b""
             self._file.seek(offset - len(self._memory))
-            return self._file.read(size)
+            # A full disk may have taken a part of what does not count.
+            return self._file.read(max(0, min(size, self.size - offset)))
 
     def close(self) -> None:
         """Forgets everything, and keeps nothing from now on."""

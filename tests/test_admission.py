@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -138,6 +139,15 @@ class TestRate:
         assert name == b"retry-after"
         assert 50 < int(seconds) <= 61
         admitted(admission, "other")
+
+    def test_clock_that_jumps_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A wall clock that jumps back does not shut a connection until it is where it was; the rate counts on."""
+        admission, real = Admission(Limits(rate="2/minute")), time.time
+        admitted(admission), admitted(admission)
+        monkeypatch.setattr(time, "time", lambda: real() - 5 * 3600)
+        admitted(admission), admitted(admission)
+        with pytest.raises(TooManyRequests):
+            admitted(admission)
 
     @pytest.mark.parametrize("rate", ["", "fast", "2/fortnight", "-1/minute"])
     def test_malformed(self, rate: str) -> None:

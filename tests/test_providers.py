@@ -25,9 +25,9 @@ from tests.script import CONNECTION, NEW, OLD, Body, Response, request, rules
 from tests.upstreams import WAIT
 
 
-@pytest.mark.parametrize(("life", "refreshes"), [(10, 1), (3600, 1)])
+@pytest.mark.parametrize(("life", "refreshes"), [(10, 1), (3600, 1), (0, 1), (-3600, 1)])
 def test_short_lived_tokens_are_not_refreshed_for_every_request(life: float, refreshes: int) -> None:
-    """A token that lives for less than 30 seconds serves until half of its life is over."""
+    """A token that lives for less than 30 seconds serves until half of its life is over; without any, for a while."""
     given: list[Credential] = []
 
     def obtain(connection: Connection) -> Credential:

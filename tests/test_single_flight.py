@@ -1,5 +1,6 @@
 """The credential cache as one caller sees it: what is kept, for how long, and for whom."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -251,9 +252,9 @@ def test_nothing_is_left_of_a_round(cache: CredentialCache) -> None:
     assert cache._rounds == {}
 
 
-@pytest.mark.parametrize(("life", "margin"), [(10, 5), (59, 29.5), (3600, 30)])
+@pytest.mark.parametrize(("life", "margin"), [(10, 5), (59, 29.5), (3600, 30), (0, -math.inf), (-60, -math.inf)])
 def test_margin_of_a_refreshed_credential(life: float, margin: float, cache: CredentialCache, now: Clock) -> None:
-    """What a refresh gave is not refreshed again before half of its life is over, however short that is."""
+    """What a refresh gave is not refreshed again before half of its life is over, or at once where it has none."""
     cache.refresh(CONNECTION, OLD, lambda: Credential.bearer("new", expires_at=now.time + life))
     assert cache.margin(CONNECTION, 30) == margin
 

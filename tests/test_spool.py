@@ -185,3 +185,14 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch, make: Callable[..., Any]) ->
         spool.add(b"56")
         assert (spool.overflown, spool.size) == (True, 4)
     spool.close()
+
+
+def test_short_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a full disk took of a piece that did not fit is not part of what is kept."""
+    monkeypatch.setattr(_spool, "TemporaryFile", nearly_full)
+    spool = Spool(Replay(memory=4, disk=100))
+    for piece in (b"1234", b"5", b"67"):
+        spool.add(piece)
+    assert (spool.overflown, spool.size) == (True, 5)
+    assert everything(spool) == b"12345"
+    spool.close()

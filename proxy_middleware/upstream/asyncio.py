@@ -97,14 +97,15 @@ class Pool:
     async def _open_connection(self, origin: Origin, timeout: float | None) -> Connection:
         try:
             async with asyncio.timeout(timeout):
+                secure = origin.scheme == "https"
+                tls = self._tls() if secure else None
                 # The addresses that are checked are the ones that are dialled: there is no second look-up.
                 found = dialable(self._egress, await self._look_up(origin))
                 sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=0.25, loop=self.loop)
-                secure = origin.scheme == "https"
                 _, connection = await self.loop.create_connection(
                     lambda: Connection(self, origin, self.loop, self._limits.response_head, self._buffer),
                     sock=sock,
-                    ssl=self._tls() if secure else None,
+                    ssl=tls,
                     server_hostname=origin.host if secure else None,
                 )
         except TimeoutError:

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from copy import copy
 
 from proxy_middleware._target import Origin
 from proxy_middleware.upstream.egress import AddrInfo
@@ -28,28 +29,37 @@ def literal(origin: Origin) -> Sequence[AddrInfo] | None:
 
 
 class Lookups:
-    """Looks names up; those that find no thread free wait for one."""
+    """Looks names up; those that find no thread free wait for one.
+
+    Who asks for a name that is being looked up waits for that answer. Otherwise the crowd that wants one name, whose
+    servers hang, would hold the threads of all other names.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running = 0
-        self._queue: deque[tuple[Origin, Found]] = deque()
+        self._asked: dict[Origin, list[Found]] = {}  # Who waits for which answer.
+        self._queue: deque[Origin] = deque()
 
     def submit(self, origin: Origin) -> Found:
         """The addresses, later; who stops waiting may cancel it."""
         found: Found = Future()
         with self._lock:
+            others = self._asked.get(origin)
+            self._asked[origin] = [found, *(other for other in others or () if not other.cancelled())]
+            if others is not None:
+                return found
             if self._running >= LIMIT:
-                self._queue.append((origin, found))
+                self._queue.append(origin)
                 return found
             self._running += 1
         try:
             # A daemon, because a process that ends should not wait for it either.
-            threading.Thread(target=self._work, args=(origin, found), name="proxy-lookup", daemon=True).start()
-        except BaseException:
+            threading.Thread(target=self._work, args=(origin,), name="proxy-lookup", daemon=True).start()
+        except Exception as error:  # The system has no thread left; others may wait for this one by now.
             with self._lock:
                 self._running -= 1
-            raise
+            self._fail(origin, error)
         return found
 
     def find(self, origin: Origin, timeout: float | None) -> Sequence[AddrInfo]:
@@ -63,18 +73,39 @@ class Lookups:
         finally:
             later.cancel()
 
-    def _work(self, origin: Origin, found: Found) -> None:
+    def _work(self, origin: Origin) -> None:
         while True:
-            if found.set_running_or_notify_cancel():
+            if self._wanted(origin):
                 try:
-                    found.set_result(_addresses(origin))
+                    addresses = _addresses(origin)
                 except Exception as error:
-                    found.set_exception(error)
+                    self._fail(origin, error)
+                else:
+                    for found in self._take(origin):
+                        found.set_result(addresses)
             with self._lock:
                 if not self._queue:
                     self._running -= 1
                     return
-                origin, found = self._queue.popleft()
+                origin = self._queue.popleft()
+
+    def _wanted(self, origin: Origin) -> bool:
+        """Whether anybody still waits; if not, it is not being looked up any more."""
+        with self._lock:
+            if all(found.cancelled() for found in self._asked[origin]):
+                del self._asked[origin]
+                return False
+        return True
+
+    def _take(self, origin: Origin) -> list[Found]:
+        """Those who wait for the answer, of whom none can leave now."""
+        with self._lock:
+            asked = self._asked.pop(origin)
+        return [found for found in asked if found.set_running_or_notify_cancel()]
+
+    def _fail(self, origin: Origin, error: Exception) -> None:
+        for found in self._take(origin):
+            found.set_exception(copy(error))  # One of their own, since raising it adds to it.
 
 
 def _addresses(origin: Origin, flags: int = 0) -> Sequence[AddrInfo]:

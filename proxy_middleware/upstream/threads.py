@@ -190,7 +190,10 @@ class ThreadsUpstream:
         if origin.scheme != "https":
             return None
         if self._ssl_context is None:
-            self._ssl_context = default_ssl_context()
+            try:
+                self._ssl_context = default_ssl_context()
+            except OSError as error:
+                raise connect_error(error) from None
         return self._ssl_context
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ def limited(start_proxy: StartProxy) -> Callable[[str], Address]:
     )
 
 
-@pytest.mark.parametrize("server", FOUR)
+@pytest.mark.parametrize("server", [*FOUR, "hypercorn"])
 class TestConcurrency:
     def test_one_too_many(
         self,
@@ -95,7 +95,7 @@ class TestConcurrency:
         until(lambda: ask(address, "one/proxy/ok").status == 200)
 
 
-@pytest.mark.parametrize("server", FOUR)
+@pytest.mark.parametrize("server", [*FOUR, "hypercorn"])
 def test_rate(server: str, start_proxy: StartProxy, shared_upstream: ScriptedUpstream) -> None:
     """What is beyond the rate is a 429 that says when to come again; other connections are not concerned."""
     shared_upstream.route(b"/ok", response(body=b"ok"))

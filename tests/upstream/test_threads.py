@@ -229,12 +229,12 @@ class TestDialling:
             return real(host if flags else "127.0.0.1", port, type=type, flags=flags)
 
         monkeypatch.setattr(socket, "getaddrinfo", hang)
-        origin = Origin("http", "crm.example", 80)
 
         def hanging() -> list[threading.Thread]:
             return [thread for thread in threading.enumerate() if thread.name == "proxy-lookup"]
 
-        def ask(_: int) -> None:
+        def ask(number: int) -> None:
+            origin = Origin("http", f"crm-{number}.example", 80)
             with pytest.raises(ConnectTimeout):
                 engine.send(request(0, origin=origin, timeouts=Timeouts(connect=0.1)))
 
