@@ -14,6 +14,7 @@ from proxy_middleware._browser import check_browser
 from proxy_middleware._credential import Credential
 from proxy_middleware._fields import Field, RequestFields, canonical, is_token, read_request
 from proxy_middleware._globs import path_allowed
+from proxy_middleware._links import rewrite_links
 from proxy_middleware._response_fields import read_response
 from proxy_middleware._steps import (
     Admit,
@@ -80,6 +81,7 @@ class Rules:
     cache_guard: bool
     max_status: int
     lower_case: bool
+    root_path: str | None = None  # Pins the mount prefix.
     admits: bool = field(init=False)  # Whether a connection gets only so many requests.
 
     def __post_init__(self) -> None:
@@ -166,6 +168,8 @@ def exchange(request: ProxyRequest, version: str, body: Body, rules: Rules) -> S
     if not valid:
         yield Discard(response, None)
         raise ProtocolViolation
+    if connection.rewrite_links:
+        kept = rewrite_links(kept, request, connection, origin, target, rules.root_path)
     return _make(Relay, (response, kept, has_length))
 
 

@@ -26,7 +26,7 @@ _URL = re.compile(r"(https?)://([!-\"$-.0->@-~]*)([!-\"$->@-~]*)([?#][!-~]*)?", 
 
 _PREFIX = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+")
 _SELECTOR = re.compile(rb"[A-Za-z0-9_.~:@+ -]{1,256}")
-_NOT_PATH = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*|[?#].*", re.DOTALL)
+NOT_PATH = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*|[?#].*", re.DOTALL)
 
 # No escape, parameter, empty segment, leading dot or full URL: nothing to look at twice.
 _SEGMENTS = rb"(?!/(?i:https?):/)(?:/[\w~!$&'()*+,=:@-][\w~!$&'()*+,=:@.-]*+)"
@@ -208,12 +208,12 @@ class Matcher:
         """Match a WSGI environ; None means the host's. Raises what `match_asgi` raises."""
         root: str = environ.get("SCRIPT_NAME", "")
         path: str = root + environ.get("PATH_INFO", "")
-        raw = _raw_wsgi_path(environ)
+        raw = raw_wsgi_path(environ)
         if self._prefix not in path and (raw is None or self._raw_prefix not in raw):
             return None
         if raw is not None and (found := self._match_plain(raw, path, root)):
             return found
-        decoded, script = _latin1(path), _latin1(root)
+        decoded, script = latin1(path), latin1(root)
         # waitress's url_prefix is in SCRIPT_NAME even where the front server has cut it off the path.
         return self._match_checked(raw, (decoded, decoded[len(script) :]), script.decode("utf-8", "surrogateescape"))
 
@@ -246,7 +246,7 @@ class Matcher:
         if raw is None:
             _say_requoted()
             raw = quote(decoded[0], safe=_PCHAR).encode("ascii")
-        path = _NOT_PATH.sub(b"", raw)
+        path = NOT_PATH.sub(b"", raw)
         if _agree((path, raw.partition(b"?")[0]), decoded):
             return self.match(path, root)
         rewritten = quote(decoded[0], safe=_PCHAR).encode("ascii")
@@ -257,16 +257,16 @@ class Matcher:
         return None
 
 
-def _raw_wsgi_path(environ: Mapping[str, Any]) -> bytes | None:
+def raw_wsgi_path(environ: Mapping[str, Any]) -> bytes | None:
     uri: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if uri:
-        return _latin1(uri).partition(b"?")[0]
+        return latin1(uri).partition(b"?")[0]
     scope = environ.get("asgi.scope")
     raw: bytes | None = scope.get("raw_path") if scope else None
     return raw
 
 
-def _latin1(text: str) -> bytes:
+def latin1(text: str) -> bytes:
     # PEP 3333 strings are bytes in disguise. One that is not must not break the host's request.
     return text.encode("latin-1", "backslashreplace")
 

@@ -195,6 +195,8 @@ class Connection:
         paths: Globs of the only paths that may be called, matched behind the base URL's path; None allows every one.
             `*` stays within a segment, `**` does not.
         timeouts: Replaces the middleware's own for this connection.
+        rewrite_links: Whether the URLs in `Location`, `Content-Location` and `Link` that point at the connection's own
+            origins are turned into the proxy's form, so that redirects and pagination stay inside.
         revision: Changes when the stored record does, for whoever keeps something by connection.
         attributes: Whatever the resolver wants the credential provider to know.
 
@@ -211,6 +213,7 @@ class Connection:
     methods: Iterable[str] | None = field(default=None, kw_only=True)
     paths: Sequence[str] | None = field(default=None, kw_only=True)
     timeouts: Timeouts | None = field(default=None, kw_only=True)
+    rewrite_links: bool = field(default=False, kw_only=True)
     revision: str | int | None = field(default=None, kw_only=True)
     attributes: Mapping[str, Any] = field(default_factory=dict, kw_only=True, repr=False)
 

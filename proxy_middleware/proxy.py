@@ -120,8 +120,8 @@ class Proxy:
         self._egress = egress or EgressPolicy()
         rules = self._limits, timeouts or Timeouts(), browser or BrowserPolicy(), replay or Replay(), cache_guard
         # ASGI servers fail on what they do not know as a status; WSGI has no such limit, and names as they came.
-        self.asgi_rules = Rules(*rules, max_status=599, lower_case=True)
-        self.wsgi_rules = Rules(*rules, max_status=999, lower_case=False)
+        self.asgi_rules = Rules(*rules, max_status=599, lower_case=True, root_path=root_path)
+        self.wsgi_rules = Rules(*rules, max_status=999, lower_case=False, root_path=root_path)
         self._ssl_context = ssl_context
         self._transport = upstream
         self._asyncio: AsyncioUpstream | None = None

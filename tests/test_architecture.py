@@ -89,6 +89,7 @@ FLOORS = {
     "_spool": 3,
     "_target": 1,
     "_globs": 1,
+    "_links": 1,
     "models": 1,
     "_fields": 0,
     "_response_fields": 0,

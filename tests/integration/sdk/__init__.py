@@ -1,0 +1,1 @@
+"""Real SDKs, as their users have them, pointed at the proxy."""
