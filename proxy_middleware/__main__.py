@@ -34,13 +34,25 @@ def _serve(options: argparse.Namespace) -> None:
     except ImportError as missing:
         message = 'serve needs the extra "serve": pip install "proxy_middleware[serve]"'
         raise ImportError(message) from missing
+    from proxy_middleware.observe import LoggingObserver
     from proxy_middleware.proxy import Proxy
 
     loaded = load(options.file)
     loaded.kept.fill_store()
+    loaded.settings["observers"] = [LoggingObserver()]
     door = Proxy(**loaded.settings).asgi(_nothing_else)
-    # uvicorn's own record of a request has its query, where secrets may be.
-    uvicorn.run(door, host=options.host, port=options.port, access_log=False)
+    uvicorn.run(
+        door,
+        host=options.host,
+        port=options.port,
+        log_config=_with_our_logger(uvicorn.config.LOGGING_CONFIG),
+        access_log=False,  # It has queries, where secrets may be.
+    )
+
+
+def _with_our_logger(config: dict[str, Any]) -> dict[str, Any]:
+    ours = {"handlers": ["default"], "level": "INFO"}
+    return {**config, "loggers": {**config["loggers"], "proxy_middleware": ours}}
 
 
 async def _nothing_else(

@@ -76,7 +76,9 @@ def test_serve_answers_callers_with_the_stored_credential(file: Path, upstream: 
         assert call(address, request("GET", path)).status == 401
         assert call(address, request("GET", "/elsewhere")).status == 404
         process.send_signal(signal.SIGTERM)
-        process.wait(WAIT)
+        _, log = process.communicate(timeout=WAIT)
+    assert f'GET "crm" http://127.0.0.1:{upstream.address[1]}/v1/owners 200' in log
+    assert not any(secret in log for secret in (TOKEN, CALLER, "limit=2"))
     (seen,) = upstream.requests
     assert (seen.target, seen.values(b"authorization")) == (b"/v1/owners?limit=2", [b"Bearer " + TOKEN.encode()])
 
