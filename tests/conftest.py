@@ -28,6 +28,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Plugins that look at what there is find all of it again."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """The event loop of tests marked with anyio; a test may parametrize it with "trio"."""
