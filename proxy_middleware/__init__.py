@@ -23,6 +23,7 @@ from proxy_middleware.protocols import Authenticator, ConnectionResolver, Creden
 from proxy_middleware.resolvers import StaticResolver
 
 if TYPE_CHECKING:
+    from proxy_middleware._entry_points import load_credentials, load_resolver
     from proxy_middleware.asgi import ASGIProxyMiddleware
     from proxy_middleware.proxy import Proxy
     from proxy_middleware.wsgi import WSGIProxyMiddleware
@@ -56,6 +57,8 @@ __all__ = [
     "anyone",
     "bearer_tokens",
     "host_user",
+    "load_credentials",
+    "load_resolver",
     "nonblocking",
 ]
 
@@ -64,6 +67,8 @@ _LAZY = {
     "ASGIProxyMiddleware": "proxy_middleware.asgi",
     "Proxy": "proxy_middleware.proxy",
     "WSGIProxyMiddleware": "proxy_middleware.wsgi",
+    "load_credentials": "proxy_middleware._entry_points",
+    "load_resolver": "proxy_middleware._entry_points",
 }
 
 

@@ -66,6 +66,8 @@ FLOORS = {
     "_providers": 3,
     "_single_flight": 3,
     "_cache_entries": 3,
+    "_cached_resolver": 3,
+    "_entry_points": 3,
     "_unframed": 3,
     "upstream": 3,
     "upstream.asyncio": 3,
@@ -104,6 +106,7 @@ HTTPX = {"upstream.httpx", "upstream.httpx_egress", "upstream.httpx_response"}
 LOOPS = {
     "asgi",
     "asgi_body",
+    "_cached_resolver",
     "_loops",
     "_plugins",
     "_single_flight",
@@ -111,7 +114,7 @@ LOOPS = {
     "upstream.asyncio_connection",
     "upstream.httpx_response",
 }
-THREADS = {"_plugins", "_single_flight", "_spool", "credentials._lease", "credentials._vault"}
+THREADS = {"_cached_resolver", "_plugins", "_single_flight", "_spool", "credentials._lease", "credentials._vault"}
 ROOMS: dict[str, set[str]] = {
     "asyncio": LOOPS,
     "anyio": LOOPS | HTTPX,

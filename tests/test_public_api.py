@@ -33,7 +33,7 @@ NAMES = words(
     ASGIProxyMiddleware AccessDenied AmbiguousSelector Authenticator BrowserPolicy Connection ConnectionNotFound
     ConnectionResolver Credential CredentialProvider EgressPolicy Event Limits Observer Proxy ProxyError ProxyRequest
     RefreshFailed Replay ResponseHead StaticCredentials StaticResolver Timeouts UpstreamRequest WSGIProxyMiddleware
-    anyone bearer_tokens host_user nonblocking
+    anyone bearer_tokens host_user load_credentials load_resolver nonblocking
     """
 )
 
