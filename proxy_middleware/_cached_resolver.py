@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import anyio
 
 from proxy_middleware._forks import tell_after_fork
-from proxy_middleware._loops import asyncio_loop, call_soon
+from proxy_middleware._loops import call_soon, on_loop
 from proxy_middleware._plugins import asettled, for_asgi, settled
 from proxy_middleware.models import Connection, ProxyRequest
 from proxy_middleware.protocols import ConnectionResolver, nonblocking
@@ -109,7 +109,7 @@ class CachedResolver:
         key = self._key(selector, request)
         if key is not None and (known := self._known(key)) is not None:
             return known
-        threaded = request.scope is None and asyncio_loop() is None
+        threaded = not on_loop()
         if key is None:
             return self._in_thread(selector, request) if threaded else self._on_loop(selector, request)
         return self._find(key, selector, request) if threaded else self._afind(key, selector, request)

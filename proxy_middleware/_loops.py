@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,14 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def on_loop() -> bool:
+    """Whether an event loop runs the calling code, asyncio's or trio's."""
+    if asyncio_loop() is not None:
+        return True
+    trio = sys.modules.get("trio")  # Whom it runs has imported it.
+    return trio is not None and trio.lowlevel.in_trio_task()
 
 
 def spawn(function: Callable[[], Any]) -> object:

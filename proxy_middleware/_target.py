@@ -36,7 +36,7 @@ _PRINTABLE_TARGET = re.compile(rb"(?:/[!->@-~]*)?")
 _PRINTABLE = re.compile(rb"[!-~]*")
 _FULL_URL = re.compile(rb"/(https?):/{1,2}([^/]*)(.*)", re.IGNORECASE | re.DOTALL)
 # Servers differ in whether they cut ";parameters" before or after they resolve dot segments, and decode before both.
-_DOTS = re.compile(rb"/(?:\.|%2e){1,2}(?=[/;]|%3b|\Z)", re.IGNORECASE)
+DOTS = re.compile(rb"/(?:\.|%2e){1,2}(?=[/;]|%3b|\Z)", re.IGNORECASE)
 HIDDEN_DOTS = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?=[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
 
 
@@ -355,7 +355,7 @@ def _resolve_unusual(target: bytes, base: Base, allowed: Sequence[OriginPattern]
     else:
         origin, path = parse_origin(url[2], url[1].decode("ascii").lower()), url[3] or b"/"
         inside = origin == base.origin and (path + b"/").startswith(base.path + b"/")
-    if (HIDDEN_DOTS if base.path else _DOTS).search(path):
+    if (HIDDEN_DOTS if base.path else DOTS).search(path):
         raise InvalidTarget("The target has dot segments")
     # "*" reaches http only from a base URL that is http itself: nobody downgrades a credential by a target.
     same_scheme = origin.scheme == base.origin.scheme

@@ -79,6 +79,9 @@ class Proxy:
         ValueError: A setting makes no sense, or `credentials` cannot obey `egress`.
     """
 
+    _asyncio: "AsyncioUpstream | None" = None
+    _threads: "ThreadsUpstream | None" = None
+
     def __init__(
         self,
         *,
@@ -124,8 +127,6 @@ class Proxy:
         self.wsgi_rules = Rules(*rules, max_status=999, lower_case=False, root_path=root_path)
         self._ssl_context = ssl_context
         self._transport = upstream
-        self._asyncio: AsyncioUpstream | None = None
-        self._threads: ThreadsUpstream | None = None
         self._on_trio: PerLoopUpstream | None = None
         # Last, so that nobody is told the policy of a proxy that does not come about.
         hand_egress(credentials, self._egress)
@@ -141,6 +142,22 @@ class Proxy:
         from proxy_middleware.wsgi import WSGIProxyMiddleware
 
         return WSGIProxyMiddleware.over(app, self)
+
+    def transport(self, selector: str, *, caller: object = "anyone") -> Any:
+        """A transport of httpx and httpx2 that calls a connection without a server in between; for SDKs built on them.
+
+        Blocking and asynchronous in one; `proxy_middleware.transport` says which URLs it takes, and what it raises.
+
+        Args:
+            selector: Names the connection.
+            caller: Becomes `request.caller`; the authenticator is not asked. None answers 401.
+
+        Raises:
+            ValueError: The selector is malformed.
+        """
+        from proxy_middleware.transport import ProxyTransport
+
+        return ProxyTransport(self, selector, caller)
 
     def forget(self, connection_id: str) -> None:
         """Drops what is cached of a connection's credential, so that the next request asks the provider.
@@ -178,7 +195,9 @@ class Proxy:
         if self._asyncio is None:
             from proxy_middleware.upstream.asyncio import AsyncioUpstream
 
-            self._asyncio = AsyncioUpstream(self._limits, self._egress, self._ssl_context)
+            # Transports may be met in several threads at once; all of them share what the first one has made.
+            vars(self).setdefault("_asyncio", AsyncioUpstream(self._limits, self._egress, self._ssl_context))
+            assert self._asyncio is not None
         return (
             asgi_performers(self._plugins, self._cache, self._admission, self._asyncio.send),
             asgi_performers(self._plugins, self._cache, self._admission, self._send_on_trio),
@@ -193,7 +212,8 @@ class Proxy:
         if self._threads is None:
             from proxy_middleware.upstream.threads import ThreadsUpstream
 
-            self._threads = ThreadsUpstream(self._limits, self._egress, self._ssl_context)
+            vars(self).setdefault("_threads", ThreadsUpstream(self._limits, self._egress, self._ssl_context))
+            assert self._threads is not None
         return wsgi_performers(self._plugins, self._cache, self._admission, self._threads.send)
 
     def _send_on_trio(self, forward: Forward) -> Any:

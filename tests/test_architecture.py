@@ -19,6 +19,20 @@ SOURCES = sorted(path for folder in ("proxy_middleware", "tests", "examples") fo
 FLOORS = {
     "__init__": 5,
     "__main__": 5,
+    "testing": 5,
+    "testing._contract": 5,
+    "testing._doors": 5,
+    "testing._provider_runs": 5,
+    "testing._secrets": 5,
+    "testing._views": 5,
+    "testing.clock": 5,
+    "testing.credentials": 5,
+    "testing.fixtures": 5,
+    "testing.leaks": 5,
+    "testing.messages": 5,
+    "testing.provider_contract": 5,
+    "testing.resolver_contract": 5,
+    "testing.upstream": 5,
     "toml": 4,
     "toml.connections": 4,
     "toml.credentials": 4,
@@ -29,6 +43,12 @@ FLOORS = {
     "wsgi": 4,
     "wsgi_body": 4,
     "proxy": 4,
+    "client": 4,
+    "client.calls": 4,
+    "client.clients": 4,
+    "client.errors": 4,
+    "transport": 4,
+    "transport_body": 4,
     "observe": 3,
     "observe._conventions": 3,
     "observe.logging": 3,
@@ -77,6 +97,7 @@ FLOORS = {
     "upstream.egress": 3,
     "upstream.http1": 3,
     "upstream.httpx": 3,
+    "upstream.httpx_library": 3,
     "upstream.httpx_egress": 3,
     "upstream.httpx_response": 3,
     "upstream.pool": 3,
@@ -92,17 +113,19 @@ FLOORS = {
     "_target": 1,
     "_globs": 1,
     "_links": 1,
+    "_selector": 1,
     "models": 1,
     "_fields": 0,
     "_response_fields": 0,
     "_admission": 3,
     "_trail": 3,
     "_forks": 0,
+    "client._proxy_status": 0,
     "errors": 0,
 }
 
-# What only some rooms may know of. The httpx pair serves whatever loop runs, trio's too.
-HTTPX = {"upstream.httpx", "upstream.httpx_egress", "upstream.httpx_response"}
+# What only some rooms may know of. The httpx modules serve whatever loop runs, trio's too.
+HTTPX = {"upstream.httpx_library"}
 LOOPS = {
     "asgi",
     "asgi_body",
@@ -114,18 +137,24 @@ LOOPS = {
     "upstream.asyncio_connection",
     "upstream.httpx_response",
 }
+# The kit runs plugins and a server in threads and event loops of its own.
+TESTING = {f"testing.{name}" for name in ("_doors", "_provider_runs")}
 THREADS = {"_cached_resolver", "_plugins", "_single_flight", "_spool", "credentials._lease", "credentials._vault"}
 ROOMS: dict[str, set[str]] = {
-    "asyncio": LOOPS,
-    "anyio": LOOPS | HTTPX,
+    "asyncio": LOOPS | {"testing._contract", "testing._doors"},
+    "anyio": LOOPS | {"upstream.httpx", "upstream.httpx_response"},
     "trio": {"_loops"},
     "aiohappyeyeballs": {"upstream.asyncio"},
     "asgiref": {"_plugins"},
-    "threading": THREADS | {"_admission", "asgi", "stores.memory", "upstream.lookup", "upstream.threads"},
-    "concurrent": {"_plugins", "credentials._lease", "upstream.lookup"},
-    "httpx": HTTPX | {"credentials.oauth2", "credentials._token_endpoint"},
+    "threading": THREADS
+    | TESTING
+    | {"_admission", "asgi", "stores.memory", "upstream.lookup", "upstream.threads"}
+    | {f"testing.{name}" for name in ("_secrets", "clock", "credentials", "messages", "upstream")},
+    "concurrent": TESTING | {"_plugins", "credentials._lease", "upstream.lookup"},
+    "httpx": HTTPX,
     "httpx2": HTTPX,
     "httpcore": HTTPX,
+    "httpcore2": HTTPX,
     "httptools": {"upstream.http1"},
     "limits": {"_admission"},
     "authlib": {"credentials.oauth1", "credentials._client_auth", "credentials._jwt"},
@@ -244,6 +273,8 @@ EXTRAS = {
     "stores.redis": "redis",
     "stores.sql": "sql",
     "stores.tables": "sql",
+    "testing._contract": "testing",
+    "testing.fixtures": "testing",
 }
 
 # Distributions that are not imported by their own name.

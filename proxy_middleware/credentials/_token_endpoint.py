@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from proxy_middleware.errors import AddressRefused
 from proxy_middleware.models import EgressPolicy
 from proxy_middleware.upstream.dial import default_ssl_context
 from proxy_middleware.upstream.httpx_egress import one_call_transport
+from proxy_middleware.upstream.httpx_library import bound_method, library_of, own_library
 
 __all__ = ["Granted", "Outage", "Refused", "TokenEndpoint"]
 
@@ -91,10 +90,10 @@ class TokenEndpoint:
         url: str,
         egress: EgressPolicy | None,
         ssl_context: ssl.SSLContext | None,
-        transport: httpx.BaseTransport | None,
+        transport: Any,
     ) -> None:
-        if transport is not None and not isinstance(transport, httpx.BaseTransport):
-            raise TypeError("OAuth2: transport is a blocking httpx transport, such as httpx.HTTPTransport()")
+        if transport is not None and bound_method(transport, "handle_request") is None:
+            raise TypeError("OAuth2: transport is a blocking transport of httpx or httpx2, such as HTTPTransport()")
         if transport is not None and (egress is not None or ssl_context is not None):
             raise TypeError(
                 "OAuth2: a transport decides itself on addresses and TLS: egress and ssl_context are not used"
@@ -105,6 +104,7 @@ class TokenEndpoint:
         self._decided = egress is not None or transport is not None
         self._context = ssl_context
         self._transport = transport
+        self._library = own_library() if transport is None else library_of(transport)
 
     def use_egress(self, policy: EgressPolicy) -> None:
         """The policy of a proxy, for where neither a policy nor a transport was given.
@@ -140,7 +140,7 @@ class TokenEndpoint:
 
     def _post(self, headers: Mapping[str, str], form: str, deadline: float) -> tuple[int, bytes | None]:
         left = max(deadline - time.monotonic(), 0.001)
-        request = httpx.Request(
+        request = self._library.httpx.Request(
             "POST",
             self.url,
             headers={**_FIELDS, **headers},
@@ -148,9 +148,25 @@ class TokenEndpoint:
             extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), left)},
         )
         if self._transport is not None:
-            return _exchange(self._transport, request, deadline + LATE)
-        with one_call_transport(self._egress or EgressPolicy(), self._ssl_context(), deadline) as transport:
-            return _exchange(transport, request, deadline)
+            return self._exchange(self._transport, request, deadline + LATE)
+        egress = self._egress or EgressPolicy()
+        with one_call_transport(self._library, egress, self._ssl_context(), deadline) as transport:
+            return self._exchange(transport, request, deadline)
+
+    def _exchange(self, transport: Any, request: Any, deadline: float) -> tuple[int, bytes | None]:
+        """Status and body; None is a body that is too long."""
+        response = transport.handle_request(request)
+        try:
+            body = bytearray()
+            for chunk in response.stream:
+                body += chunk
+                if len(body) > MAX_BODY:
+                    return response.status_code, None
+                if time.monotonic() > deadline:
+                    raise self._library.httpx.ReadTimeout("")
+            return response.status_code, bytes(body)
+        finally:
+            response.close()
 
     def _ssl_context(self) -> ssl.SSLContext:
         # No cached_property: up to Python 3.11 that has a lock, which a fork may leave locked.
@@ -167,29 +183,15 @@ def _networks(policy: EgressPolicy) -> tuple[set[Any], set[Any]]:
 
 
 def _host(url: str) -> str:
+    httpx = own_library().httpx
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
         raise ValueError("OAuth2: token_url is no URL") from None
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.fragment:
         raise ValueError("OAuth2: token_url is an absolute http or https URL without user information and fragment")
-    return parsed.host
-
-
-def _exchange(transport: httpx.BaseTransport, request: httpx.Request, deadline: float) -> tuple[int, bytes | None]:
-    """Status and body; None is a body that is too long."""
-    response = transport.handle_request(request)
-    try:
-        body = bytearray()
-        for chunk in response.stream:  # type: ignore[union-attr]
-            body += chunk
-            if len(body) > MAX_BODY:
-                return response.status_code, None
-            if time.monotonic() > deadline:
-                raise httpx.ReadTimeout("")
-        return response.status_code, bytes(body)
-    finally:
-        response.close()
+    host: str = parsed.host
+    return host
 
 
 def read_answer(status: int, body: bytes, asked: float) -> Granted | Refused | Outage:

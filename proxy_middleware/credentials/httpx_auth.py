@@ -1,16 +1,15 @@
 """Credentials out of what was written as an `auth` for httpx or httpx2."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 from proxy_middleware._credential import Credential, Pair
 from proxy_middleware.errors import InternalError
 from proxy_middleware.models import UpstreamRequest
+from proxy_middleware.upstream.httpx_library import library_of
 
 __all__ = ["from_httpx_auth"]
 
-_LIBRARIES = ("httpx", "httpx2")
 # The framing is the proxy's own: httpx computes some of it for every request that it makes.
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding"})
 
@@ -54,7 +53,8 @@ class _Signer:
 
     def __init__(self, auth: Any) -> None:
         self._auth = auth
-        self._make = import_module(_library_of(auth)).Request
+        # Functions, and what merely looks like an auth, get the requests of our own library.
+        self._make = library_of(auth).httpx.Request
 
     def __call__(self, request: UpstreamRequest) -> list[Pair]:
         content = {"stream": _Unread()} if request.body is None else {"content": request.body}
@@ -83,12 +83,6 @@ class _Signer:
 
 def _flow_of(auth: Any) -> Any:
     return getattr(auth, "sync_auth_flow", None) or getattr(auth, "auth_flow", None)
-
-
-def _library_of(auth: Any) -> str:
-    """The library whose class the auth is of; functions, and what merely looks like one, get httpx's requests."""
-    modules = [kind.__module__.partition(".")[0] for kind in type(auth).__mro__]
-    return next((module for module in modules if module in _LIBRARIES), "httpx")
 
 
 def _is_digest(auth: Any) -> bool:

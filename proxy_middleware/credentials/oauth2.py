@@ -2,9 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
-
-import httpx
+from typing import Any, Literal
 
 from proxy_middleware._credential import Credential
 from proxy_middleware.credentials._client_auth import ClientAuthMethod, client_authentication, token_request
@@ -67,8 +65,8 @@ class OAuth2:
         egress: Which addresses may be dialled; by default those that the proxy's own `egress` allows. Needed where
             proxies with different policies share this object.
         ssl_context: None verifies against the system's authorities.
-        transport: A blocking httpx transport to use instead, such as one with an egress proxy; it decides itself on
-            addresses and TLS, and stays open.
+        transport: A blocking transport of httpx or httpx2 to use instead, such as one with an egress proxy; it decides
+            itself on addresses and TLS, and stays open.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -94,7 +92,7 @@ class OAuth2:
         is_rejected: Callable[[Connection, ResponseHead], bool] | None = None,
         egress: EgressPolicy | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: Any = None,
     ) -> None:
         if key_id is not None and private_key is None:
             raise ValueError("OAuth2: a key_id needs a private_key")

@@ -9,7 +9,6 @@ sends its head (1xx included) byte by byte has `Timeouts.head` for each read. Th
 for itself, and a response that comes before the request's end is read only after it.
 """
 
-import importlib
 import math
 import socket
 import ssl
@@ -18,8 +17,6 @@ from itertools import count
 from typing import Any
 
 import anyio
-import httpcore
-import httpx
 from anyio.lowlevel import RunVar
 
 from proxy_middleware._steps import Forward
@@ -27,6 +24,13 @@ from proxy_middleware.errors import HeadTimeout
 from proxy_middleware.models import EgressPolicy, Limits
 from proxy_middleware.upstream.dial import default_ssl_context
 from proxy_middleware.upstream.egress import AddrInfo, dialable
+from proxy_middleware.upstream.httpx_library import (
+    bound_method,
+    library_of,
+    mixed,
+    own_library,
+    spell,
+)
 from proxy_middleware.upstream.httpx_response import AsyncResponse, Response, before_head
 
 __all__ = ["AsyncTransportUpstream", "TransportUpstream", "default_async_transport"]
@@ -36,7 +40,7 @@ class AsyncTransportUpstream:
     """Sends requests through an asynchronous transport, on asyncio or trio.
 
     Args:
-        transport: Of httpx or httpx2; it stays open, unless `default_async_transport` made it.
+        transport: Of httpx or httpx2; it stays open.
 
     Raises:
         TypeError: It is no asynchronous transport.
@@ -44,7 +48,6 @@ class AsyncTransportUpstream:
 
     def __init__(self, transport: Any) -> None:
         self._handle = _method_of(transport, "handle_async_request", "the ASGI door", "AsyncHTTPTransport")
-        self._transport = transport
         self._requests = _Requests(transport, _AsyncContent, "AsyncByteStream")
 
     async def send(self, forward: Forward) -> AsyncResponse:
@@ -83,9 +86,7 @@ class AsyncTransportUpstream:
         return response
 
     async def aclose(self) -> None:
-        """Closes the transport, if it was made here."""
-        if isinstance(self._transport, _OwnTransport):
-            await self._transport.aclose()
+        """Leaves the transport open, since it was not made here."""
 
 
 class TransportUpstream:
@@ -127,15 +128,14 @@ class TransportUpstream:
 
 
 def _method_of(transport: Any, name: str, door: str, example: str) -> Callable[[Any], Any]:
-    method = getattr(transport, name, None)
-    if isinstance(transport, type) or not callable(method):
+    method = bound_method(transport, name)
+    if method is None:
         what = transport if isinstance(transport, type) else type(transport)
         raise TypeError(
             f"As upstream {door} needs a transport of httpx or httpx2 with the method `{name}`, such as "
             f"`{example}()`; this is {'the class' if what is transport else 'a'} {what.__module__}.{what.__qualname__}"
         )
-    found: Callable[[Any], Any] = method
-    return found
+    return method
 
 
 def _prepared_body(forward: Forward) -> Any:
@@ -156,19 +156,6 @@ def _latest_head(forward: Forward) -> float:
 
 
 # The request.
-
-
-class _ExactURL:
-    """A URL whose target is what it was before the library normalised it.
-
-    The extension "target" would do that, too, but httpcore 1 also puts it into the CONNECT request to an egress proxy.
-    """
-
-    target: bytes
-
-    @property
-    def raw_path(self) -> bytes:
-        return self.target
 
 
 class _AsyncContent:
@@ -241,21 +228,14 @@ class _Requests:
     """Makes requests of the library that a transport belongs to, which checks their parts with isinstance."""
 
     def __init__(self, transport: Any, content: type, stream: str) -> None:
-        modules = {cls.__module__.partition(".")[0] for cls in type(transport).__mro__}
-        library = importlib.import_module("httpx2") if "httpx2" in modules else httpx
-        self.content: Any = type("Content", (content, getattr(library, stream)), {})
-        self._url: Any = type("ExactURL", (_ExactURL, library.URL), {})
-        self._request = library.Request
+        self._library = library_of(transport)
+        self.content = mixed(content, self._library, stream)
 
     def request(self, forward: Forward, content: Any) -> Any:
         """The request; nothing is added to its fields."""
-        url = self._url(f"{forward.origin}{forward.target.decode('ascii')}")
-        url.target = forward.target
-        request = self._request("", url, headers=forward.fields, stream=content, extensions=_extensions(forward))
-        # Set here, since the constructor puts the method into capitals and copies the URL.
-        request.method = forward.method.decode("ascii")
-        request.url = url
-        return request
+        origin, make = str(forward.origin), self._library.httpx.Request
+        request = make("", origin, headers=forward.fields, stream=content, extensions=_extensions(forward))
+        return spell(self._library, request, forward.method.decode("ascii"), origin, forward.target)
 
 
 def _extensions(forward: Forward) -> dict[str, Any]:
@@ -277,29 +257,28 @@ class PerLoopUpstream:
 
     def __init__(self, limits: Limits, egress: EgressPolicy, ssl_context: ssl.SSLContext | None) -> None:
         self._settings = limits, egress, ssl_context
-        self._own: RunVar[AsyncTransportUpstream | None] = RunVar(f"proxy_middleware {next(_serials)}", None)
+        self._own: RunVar[tuple[Any, AsyncTransportUpstream] | None] = RunVar(
+            f"proxy_middleware {next(_serials)}", None
+        )
 
     async def send(self, forward: Forward) -> AsyncResponse:
         """Sends a request; returns, and raises, what `AsyncTransportUpstream.send` does."""
         own = self._own.get()
         if own is None:
-            own = AsyncTransportUpstream(default_async_transport(*self._settings))
+            transport = default_async_transport(*self._settings)
+            own = transport, AsyncTransportUpstream(transport)
             self._own.set(own)
-        return await own.send(forward)
+        return await own[1].send(forward)
 
     async def aclose(self) -> None:
         """Closes the running event loop's transport."""
         own = self._own.get()
         self._own.set(None)
         if own is not None:
-            await own.aclose()
+            await own[0].aclose()
 
 
-class _OwnTransport(httpx.AsyncHTTPTransport):
-    """A transport that is made here, and so closed here."""
-
-
-def default_async_transport(limits: Limits, egress: EgressPolicy, ssl_context: ssl.SSLContext | None) -> _OwnTransport:
+def default_async_transport(limits: Limits, egress: EgressPolicy, ssl_context: ssl.SSLContext | None) -> Any:
     """A transport that dials only what the egress policy allows, for event loops that the built-in engine cannot use.
 
     Speaks HTTP/1.1, one request per connection; knows neither `Limits.connections_per_origin` nor
@@ -311,23 +290,25 @@ def default_async_transport(limits: Limits, egress: EgressPolicy, ssl_context: s
         ssl_context: None verifies against the system's authorities.
     """
     context = ssl_context or default_ssl_context()
-    transport = _OwnTransport(verify=context, trust_env=False)
+    httpx, httpcore = own_library()
+    transport = httpx.AsyncHTTPTransport(verify=context, trust_env=False)
     # httpx takes no network backend; the pool it has made is still empty.
     transport._pool = httpcore.AsyncConnectionPool(
         ssl_context=context,
         max_connections=limits.connections,
         # httpcore reuses a connection on which bytes came unasked, and takes them for the next answer.
         max_keepalive_connections=0,
-        network_backend=_CheckedBackend(egress),
+        network_backend=_CheckedBackend(egress, httpcore),
     )
     return transport
 
 
-class _CheckedBackend(httpcore.AsyncNetworkBackend):
+class _CheckedBackend:
     """Dials the addresses that it has checked itself. TLS goes by the name all the same."""
 
-    def __init__(self, egress: EgressPolicy) -> None:
+    def __init__(self, egress: EgressPolicy, httpcore: Any) -> None:
         self._egress = egress
+        self._httpcore = httpcore
         self._dialler = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -337,7 +318,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> Any:
         try:
             with anyio.fail_after(timeout):
                 found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -348,14 +329,14 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
                 share = None if timeout is None else timeout / len(infos)
                 return await self._dial(infos, (share, local_address, socket_options))
         except TimeoutError:
-            raise httpcore.ConnectTimeout from None
+            raise self._httpcore.ConnectTimeout from None
 
-    async def _dial(self, infos: list[AddrInfo], options: tuple[Any, ...]) -> httpcore.AsyncNetworkStream:
-        failure: Exception = httpcore.ConnectError()
+    async def _dial(self, infos: list[AddrInfo], options: tuple[Any, ...]) -> Any:
+        failure: Exception = self._httpcore.ConnectError()
         for info in infos:
             address, port = info[4][:2]
             try:
                 return await self._dialler.connect_tcp(address, port, *options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            except (self._httpcore.ConnectError, self._httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure

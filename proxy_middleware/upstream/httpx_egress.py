@@ -9,41 +9,44 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import httpcore
-import httpx
-
 from proxy_middleware._target import Origin
 from proxy_middleware.models import EgressPolicy
 from proxy_middleware.upstream.egress import AddrInfo, dialable
+from proxy_middleware.upstream.httpx_library import Library
 from proxy_middleware.upstream.lookup import Lookups
 
 __all__ = ["one_call_transport"]
 
 
-def one_call_transport(egress: EgressPolicy, ssl_context: ssl.SSLContext, deadline: float) -> httpx.HTTPTransport:
+def one_call_transport(library: Library, egress: EgressPolicy, ssl_context: ssl.SSLContext, deadline: float) -> Any:
     """A transport for calls that have all to be over at one moment. Reuses no connection, obeys no environment.
 
     A refused address is raised as `AddressRefused`, everything else as httpx does.
 
     Args:
+        library: Whose transport it is.
         egress: Which addresses may be dialled.
         ssl_context: Verifies the server.
         deadline: By `time.monotonic()`; look-up, connect, TLS, request and response all end before it.
     """
+    httpx, httpcore = library
     transport = httpx.HTTPTransport(verify=ssl_context, trust_env=False)
     # httpx takes no network backend; the pool it has made is still empty.
     transport._pool = httpcore.ConnectionPool(
-        ssl_context=ssl_context, max_keepalive_connections=0, network_backend=_CheckedBackend(egress, deadline)
+        ssl_context=ssl_context,
+        max_keepalive_connections=0,
+        network_backend=_CheckedBackend(egress, deadline, httpcore),
     )
     return transport
 
 
-class _CheckedBackend(httpcore.NetworkBackend):
+class _CheckedBackend:
     """Dials the addresses that it has checked itself. TLS goes by the name all the same."""
 
-    def __init__(self, egress: EgressPolicy, deadline: float) -> None:
+    def __init__(self, egress: EgressPolicy, deadline: float, httpcore: Any) -> None:
         self._egress = egress
         self._deadline = deadline
+        self._httpcore = httpcore
         self._dialler = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -53,14 +56,14 @@ class _CheckedBackend(httpcore.NetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
+    ) -> Any:
         *others, last = dialable(self._egress, self._look_up(Origin("https", host, port)))
         for tried, info in enumerate(others):
             # No address has more than its share of the time.
             share = self._left() / (len(others) + 1 - tried)
             try:
                 return self._dial(info, share, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+            except (self._httpcore.ConnectError, self._httpcore.ConnectTimeout):
                 continue
         return self._dial(last, self._left(), local_address, socket_options)
 
@@ -68,39 +71,41 @@ class _CheckedBackend(httpcore.NetworkBackend):
         try:
             return _lookups.find(origin, self._left())
         except TimeoutError:
-            raise httpcore.ConnectTimeout from None
+            raise self._httpcore.ConnectTimeout from None
         except (OSError, UnicodeError):
-            raise httpcore.ConnectError from None
+            raise self._httpcore.ConnectError from None
 
-    def _dial(self, info: AddrInfo, timeout: float, *options: Any) -> httpcore.NetworkStream:
+    def _dial(self, info: AddrInfo, timeout: float, *options: Any) -> "_Stream":
         address, port = info[4][:2]
-        return _Stream(self._dialler.connect_tcp(address, port, timeout, *options), self._deadline)
+        return _Stream(self._dialler.connect_tcp(address, port, timeout, *options), self._deadline, self._httpcore)
 
     def _left(self) -> float:
-        return _left(self._deadline, httpcore.ConnectTimeout)
+        return _left(self._deadline, self._httpcore.ConnectTimeout)
 
 
-class _Stream(httpcore.NetworkStream):
+class _Stream:
     """A connection on which nothing waits beyond the deadline, however often it is read."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+    def __init__(self, stream: Any, deadline: float, httpcore: Any) -> None:
         self._stream = stream
         self._deadline = deadline
+        self._httpcore = httpcore
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline, httpcore.ReadTimeout))
+        data: bytes = self._stream.read(max_bytes, _left(self._deadline, self._httpcore.ReadTimeout))
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline, httpcore.WriteTimeout))
+        self._stream.write(buffer, _left(self._deadline, self._httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = _left(self._deadline, httpcore.ConnectTimeout)
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
+    ) -> "_Stream":
+        left = _left(self._deadline, self._httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline, self._httpcore)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -190,9 +191,10 @@ def test_own_policy_wins(endpoint: TokenEndpoint, own: EgressPolicy, dialled: bo
     assert dials(endpoint, oauth2) == dialled
 
 
-def test_transport_decides_itself(endpoint: TokenEndpoint) -> None:
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_transport_decides_itself(endpoint: TokenEndpoint, library: Any) -> None:
     """An OAuth2 with a transport of its own asks that, whatever the proxies say."""
-    with httpx.HTTPTransport() as transport:
+    with library.HTTPTransport() as transport:
         oauth2 = robot(endpoint, transport=transport)
         oauth2.use_egress(PUBLIC)
         oauth2.use_egress(DENYING)

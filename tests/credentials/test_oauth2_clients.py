@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -254,6 +255,9 @@ def test_bad_combinations(message: str, args: tuple[Any, ...], options: dict[str
     [
         {"transport": httpx.HTTPTransport},
         {"transport": httpx.AsyncHTTPTransport()},
+        {"transport": httpx2.HTTPTransport},
+        {"transport": httpx2.AsyncHTTPTransport()},
+        {"transport": "http://127.0.0.1:3128"},
         {"transport": httpx.MockTransport(lambda _: httpx.Response(200)), "egress": EgressPolicy()},
         {"transport": httpx.MockTransport(lambda _: httpx.Response(200)), "ssl_context": ssl.create_default_context()},
         {"store": "sqlite:///tokens.db"},
@@ -302,16 +306,20 @@ def test_reprs_hide_keys() -> None:
 
 # The way there.
 
+each_library = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 
-def test_given_transport() -> None:
+
+@each_library
+def test_given_transport(library: Any) -> None:
     """A given transport is used as it is, and meets one plain request without cookies or credentials of its own."""
-    seen: list[httpx.Request] = []
+    seen: list[Any] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: Any) -> Any:
+        assert isinstance(request, library.Request)
         seen.append(request)
-        return httpx.Response(200, content=json.dumps({"access_token": "new", "token_type": "bearer"}))
+        return library.Response(200, content=json.dumps({"access_token": "new", "token_type": "bearer"}))
 
-    oauth2 = OAuth2(URL + "?tenant=1", "client", "secret", transport=httpx.MockTransport(answer))
+    oauth2 = OAuth2(URL + "?tenant=1", "client", "secret", transport=library.MockTransport(answer))
     oauth2.store.put(CONNECTION.id, Tokens("old", "refresh"))
     assert oauth2.refresh(CONNECTION, Credential.bearer("old")) == Credential.bearer("new")
     assert [(request.method, str(request.url)) for request in seen] == [("POST", URL + "?tenant=1")]
@@ -321,13 +329,14 @@ def test_given_transport() -> None:
     ]
 
 
-def test_transport_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+@each_library
+def test_transport_that_fails(caplog: pytest.LogCaptureFixture, library: Any) -> None:
     """Whatever a transport raises fails the refresh, and shows up with its type only."""
 
-    def fail(request: httpx.Request) -> httpx.Response:
+    def fail(request: Any) -> Any:
         raise RuntimeError(request.content.decode())
 
-    oauth2 = OAuth2(URL, "client", "secret", transport=httpx.MockTransport(fail))
+    oauth2 = OAuth2(URL, "client", "secret", transport=library.MockTransport(fail))
     oauth2.store.put(CONNECTION.id, Tokens("old", "canary"))
     with pytest.raises(RefreshFailed):
         oauth2.refresh(CONNECTION, Credential.bearer("old"))

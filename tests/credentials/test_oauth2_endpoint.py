@@ -6,17 +6,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 
 from proxy_middleware import EgressPolicy
 from proxy_middleware.credentials._token_endpoint import Granted, Outage, Refused
 from proxy_middleware.credentials._token_endpoint import TokenEndpoint as Asked
+from proxy_middleware.upstream.httpx_library import library_of
 from tests.credentials.oauth2 import LOOPBACK
 from tests.token_endpoint import TokenEndpoint
 from tests.upstreams import Exchange, ScriptedUpstream, response
 
 TOKEN = response(200, ((b"Content-Type", b"application/json"),), b'{"access_token": "new", "token_type": "bearer"}')
 SOON = 20.0
+
+
+@pytest.fixture(autouse=True, params=[httpx, httpx2], ids=["httpx", "httpx2"])
+def library(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The library that calls of our own are made with."""
+    own = library_of(request.param.Headers())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proxy_middleware.credentials._token_endpoint.own_library", lambda: own)
+        yield request.param
 
 
 @pytest.fixture
@@ -41,10 +52,11 @@ def test_deadline(endpoint: TokenEndpoint, options: dict[str, Any]) -> None:
     assert time.monotonic() - began < SOON
 
 
-def test_deadline_of_a_given_transport(endpoint: TokenEndpoint) -> None:
-    """A given transport keeps the deadline, too, where a body comes byte by byte."""
+def test_deadline_of_a_given_transport(endpoint: TokenEndpoint, library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A given transport keeps the deadline, but for the time that is left to a late answer."""
+    monkeypatch.setattr("proxy_middleware.credentials._token_endpoint.LATE", 0.5)
     endpoint.misbehave("drip", body=True)
-    with httpx.HTTPTransport() as transport:
+    with library.HTTPTransport() as transport:
         failed = ask(endpoint.token_url, 0.4, egress=None, transport=transport)
     assert failed == Outage("no answer (ReadTimeout)")
 

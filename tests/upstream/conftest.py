@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+from proxy_middleware.upstream.httpx_library import library_of
 from tests.upstream.httpx_driver import Driver
 
 
@@ -32,10 +33,13 @@ def driver(request: pytest.FixtureRequest, library: ModuleType) -> Iterator[Driv
         driver.close()
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=[("asyncio", httpx), ("trio", httpx), ("trio", httpx2)], ids=["asyncio", "trio", "trio-httpx2"])
 def own_driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
-    """Both event loops."""
-    with start_blocking_portal(request.param) as portal:
-        driver = Driver(httpx, portal.call)
+    """Both event loops; the transports made here are of this library."""
+    name, library = request.param
+    own = library_of(library.Headers())
+    with pytest.MonkeyPatch.context() as patch, start_blocking_portal(name) as portal:
+        patch.setattr("proxy_middleware.upstream.httpx.own_library", lambda: own)
+        driver = Driver(library, portal.call)
         yield driver
         driver.close()

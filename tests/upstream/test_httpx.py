@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 import trio
 
@@ -243,14 +242,15 @@ def test_only_a_transport_made_here_is_closed(driver: Driver) -> None:
 
 def test_http2_ends_with_its_last_byte(own_driver: Driver) -> None:
     """Over HTTP/2 the end is not waited for once everything announced has come."""
+    library = own_driver.library
 
-    class Endless(httpx.AsyncByteStream):
+    class Endless(library.AsyncByteStream):  # type: ignore[name-defined, misc]
         async def __aiter__(self) -> Any:
             yield b"hello"
             await anyio.sleep_forever()
 
     fields, extensions = {"content-length": "5"}, {"http_version": b"HTTP/2"}
-    answer = httpx.Response(200, headers=fields, stream=Endless(), extensions=extensions)
+    answer = library.Response(200, headers=fields, stream=Endless(), extensions=extensions)
     got = own_driver.send(forward_to(80), own_driver.mock(lambda _: answer))
     assert (got.read(), got.at_end) == (b"hello", True)
 

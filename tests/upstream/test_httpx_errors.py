@@ -195,6 +195,7 @@ def test_the_whole_head_has_one_deadline(driver: Driver, upstream: ScriptedUpstr
 def own_upstream(driver: Driver, egress: EgressPolicy = LOOPBACK, tls: ssl.SSLContext | None = None) -> Any:
     """The upstream under trio."""
     driver.opened.append(default_async_transport(Limits(), egress, tls))
+    assert isinstance(driver.opened[-1], driver.library.AsyncHTTPTransport)
     return driver.upstream(driver.opened[-1])
 
 
@@ -249,7 +250,7 @@ def test_the_own_transport_is_closed(own_driver: Driver, upstream: ScriptedUpstr
             left.set()
 
     assert own_driver.send(forward_to(upstream), through).read_all() == b"ok"
-    own_driver.call(through.aclose)
+    own_driver.call(own_driver.opened[-1].aclose)
     assert left.wait(5)
 
 

@@ -1,0 +1,38 @@
+"""A client of the proxy, for scripts and services that call APIs through somebody's application."""
+
+from proxy_middleware.client.calls import Options
+from proxy_middleware.client.clients import AsyncProxyClient, ProxyClient
+from proxy_middleware.client.errors import (
+    AccessDenied,
+    AmbiguousSelector,
+    ConnectionNotFound,
+    CredentialUnavailable,
+    InternalError,
+    InvalidRequest,
+    NotAuthenticated,
+    PayloadTooLarge,
+    PoolExhausted,
+    ProxyFailed,
+    TooManyRequests,
+    UpstreamError,
+    UpstreamTimeout,
+)
+
+__all__ = [
+    "AccessDenied",
+    "AmbiguousSelector",
+    "AsyncProxyClient",
+    "ConnectionNotFound",
+    "CredentialUnavailable",
+    "InternalError",
+    "InvalidRequest",
+    "NotAuthenticated",
+    "Options",
+    "PayloadTooLarge",
+    "PoolExhausted",
+    "ProxyClient",
+    "ProxyFailed",
+    "TooManyRequests",
+    "UpstreamError",
+    "UpstreamTimeout",
+]
