@@ -85,10 +85,13 @@ def create_app(accounts: Iterable[Account], callers: dict[str, str], egress: Egr
     return app
 
 
+GITHUB = os.environ.get("GITHUB_API_URL", "https://api.github.com")
+
 app = create_app(
     [
-        Account("alice", "github", "https://api.github.com", os.environ.get("ALICE_GITHUB_TOKEN", "")),
-        Account("bob", "github", "https://api.github.com", os.environ.get("BOB_GITHUB_TOKEN", "")),
+        Account("alice", "github", GITHUB, os.environ.get("ALICE_GITHUB_TOKEN", "")),
+        Account("bob", "github", GITHUB, os.environ.get("BOB_GITHUB_TOKEN", "")),
     ],
     {"alice-token": "alice", "bob-token": "bob"},
+    EgressPolicy(allow=os.environ.get("GITHUB_NETWORKS", "").split()),
 )

@@ -49,6 +49,10 @@ def create_app(
         session["user"] = user
         return f"signed in as {user}\n"
 
+    @app.get("/me")
+    def me() -> str:
+        return f"{session.get('user', 'nobody')}\n"
+
     def signed_in(call: ProxyRequest) -> str | None:
         # The middleware runs before Flask does, hence the session is opened from the environ; reading it does not touch
         # the request body.
@@ -66,7 +70,8 @@ def create_app(
 
 
 app = create_app(
-    "https://api.github.com",
+    os.environ.get("GITHUB_API_URL", "https://api.github.com"),
     os.environ.get("GITHUB_TOKEN", ""),
     {"alice": generate_password_hash("wonderland")},
+    EgressPolicy(allow=os.environ.get("GITHUB_NETWORKS", "").split()),
 )

@@ -297,7 +297,8 @@ def _compose(connection: Connection, found: RequestFields, origin: Origin, brows
     if connection.globs is not None or connection.base.path:
         fields = [field for field in fields if canonical(field[0]) not in _PATH_OVERRIDES]
     if found.cookies and browser.forward_cookies:
-        fields += [(b"cookie", value) for value in found.cookies]
+        # HTTP/2 splits them; HTTP/1.1 wants one field (RFC 9113 section 8.2.3).
+        fields.append((b"cookie", b"; ".join(found.cookies)))
     if connection.added:
         present = {canonical(name) for name, _ in fields}
         fields += [pair for pair in connection.added if canonical(pair[0]) not in present]

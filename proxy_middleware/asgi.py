@@ -28,7 +28,8 @@ _logger = logging.getLogger("proxy_middleware")
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Whatever types a framework has for them.
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 # Seconds after which a request that is still under way is worth a task that notices the caller's leaving.
 PATROL = 0.2

@@ -264,7 +264,10 @@ class ProxyRequest:
     environ: Any = field(default=None, repr=False)
 
     def header(self, name: str) -> str | None:
-        """The first field of this name, whatever the case; None if there is none."""
+        """The first field of this name, whatever the case; None if there is none. Cookies are joined."""
+        if name.lower() == "cookie":  # HTTP/2 splits them (RFC 9113 section 8.2.3).
+            values = [value for key, value in self.fields if key.lower() == b"cookie"]
+            return b"; ".join(values).decode("latin-1") if values else None
         return first_value(self.fields, name)
 
 

@@ -171,6 +171,12 @@ ROOMS: dict[str, set[str]] = {
     "fastapi": set(),
     "starlette": set(),
     "django": set(),
+    "quart": set(),
+    "litestar": set(),
+    "falcon": set(),
+    "pyramid": set(),
+    "bottle": set(),
+    "flask_login": set(),
 }
 
 # The core and everything below it: no I/O, clock, lock or framework.

@@ -291,7 +291,7 @@ def assert_allowed(restricted: Connection, given: ProxyRequest, allowed: bool) -
     ("forward", "credential", "cookies"),
     [
         (False, OLD, []),
-        (True, OLD, [b"a=b", b"sid=evil; c=d"]),
+        (True, OLD, [b"a=b; sid=evil; c=d"]),
         (False, Credential.cookie("sid", "s"), [b"sid=s"]),
         (True, Credential.cookie("sid", "s"), [b"a=b; c=d; sid=s"]),
     ],
