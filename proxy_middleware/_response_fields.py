@@ -41,6 +41,7 @@ _USUAL = frozenset(
 )
 _KNOWN_LINES, _KNOWN_SIZE = 2048, 256
 _LINE = re.compile(rb"([!#-'*+.^-z|~0-9A-Z-]+):[ \t]*([\t -~\x80-\xff]*)")
+_FETCH_METADATA = b"sec-fetch-dest, sec-fetch-mode, sec-fetch-site"
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -189,8 +190,15 @@ def read_response(
     if withhold:
         # Else a browser's cache would hand what a page has fetched to a navigation, which nobody would judge then
         # (Fetch Metadata, "Vary").
-        found.kept.append((b"vary", b"sec-fetch-dest, sec-fetch-mode, sec-fetch-site"))
+        found.kept = _varying(found.kept)
     return found
+
+
+def _varying(kept: list[Field]) -> list[Field]:
+    """The fields with one Vary that has ours, too: a host's CORS middleware may keep the first of several only."""
+    values = [value for name, value in kept if name.lower() == b"vary"]
+    others = [field for field in kept if field[0].lower() != b"vary"]
+    return [*others, (b"vary", b", ".join([*values, _FETCH_METADATA]))]
 
 
 def _without_our_member(value: bytes) -> bytes:

@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from proxy_middleware.models import ProxyRequest
 from proxy_middleware.protocols import Authenticator, nonblocking
 
-__all__ = ["anyone", "bearer_tokens", "host_user"]
+if TYPE_CHECKING:
+    from proxy_middleware.jwt import jwt_bearer
+
+__all__ = ["anyone", "bearer_tokens", "host_user", "jwt_bearer"]
 
 
 @nonblocking
@@ -47,17 +51,23 @@ def bearer_tokens(callers: Mapping[str, Any]) -> Authenticator:
 
     @nonblocking
     def authenticate(request: ProxyRequest) -> object | None:
-        given = None
-        for name, value in request.fields:
-            if name == b"authorization":
-                if given is not None:
-                    return None
-                given = value
-        if given is None or given[:7].lower() != b"bearer ":
-            return None
-        return find(given[7:].strip(b" "))
+        token = bearer_token(request)
+        return None if token is None else find(token)
 
     return authenticate
+
+
+def bearer_token(request: ProxyRequest) -> bytes | None:
+    """What follows `Bearer` in the only Authorization field (RFC 6750 section 2.1); None if there is no such field."""
+    given = None
+    for name, value in request.fields:
+        if name == b"authorization":
+            if given is not None:
+                return None
+            given = value
+    if given is None or given[:7].lower() != b"bearer ":
+        return None
+    return given[7:].strip(b" ")
 
 
 def _compared(callers: Mapping[str, Any]) -> Callable[[bytes], Any]:
@@ -85,3 +95,10 @@ def _hashed(callers: Mapping[str, Any]) -> Callable[[bytes], Any]:
 
     known = {digest(token.encode("utf-8")): caller for token, caller in callers.items()}
     return lambda token: known.get(digest(token))
+
+
+# It needs an extra, and is imported when it is first asked for.
+def __getattr__(name: str) -> Any:
+    if name != "jwt_bearer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("proxy_middleware.jwt").jwt_bearer

@@ -54,6 +54,7 @@ FLOORS = {
     "observe.logging": 3,
     "observe.otel": 3,
     "observe.prometheus": 3,
+    "jwt": 3,
     "resolvers": 3,
     "access": 3,
     "credentials": 3,
@@ -148,7 +149,7 @@ ROOMS: dict[str, set[str]] = {
     "asgiref": {"_plugins"},
     "threading": THREADS
     | TESTING
-    | {"_admission", "asgi", "stores.memory", "upstream.lookup", "upstream.threads"}
+    | {"_admission", "asgi", "jwt", "stores.memory", "upstream.lookup", "upstream.threads"}
     | {f"testing.{name}" for name in ("_secrets", "clock", "credentials", "messages", "upstream")},
     "concurrent": TESTING | {"_plugins", "credentials._lease", "upstream.lookup"},
     "httpx": HTTPX,
@@ -156,11 +157,12 @@ ROOMS: dict[str, set[str]] = {
     "httpcore": HTTPX,
     "httpcore2": HTTPX,
     "httptools": {"upstream.http1"},
+    "jwt": {"jwt"},
     "limits": {"_admission"},
     "authlib": {"credentials.oauth1", "credentials._client_auth", "credentials._jwt"},
     "joserfc": {"credentials._jwt"},
     "botocore": {"credentials.aws"},
-    "cryptography": {"credentials.oauth1", "stores.encryption"},
+    "cryptography": {"credentials.oauth1", "jwt", "stores.encryption"},
     "sqlalchemy": {"stores.database", "stores.postgresql", "stores.sql", "stores.tables"},
     "redis": {"stores.redis"},
     "opentelemetry": {"observe.otel"},
@@ -271,6 +273,7 @@ EXTRAS = {
     "credentials.oauth1": "oauth1",
     "credentials._client_auth": "oauth2",
     "credentials._jwt": "oauth2",
+    "jwt": "jwt",
     "observe.otel": "otel",
     "observe.prometheus": "prometheus",
     "stores.database": "sql",
@@ -284,7 +287,11 @@ EXTRAS = {
 }
 
 # Distributions that are not imported by their own name.
-IMPORTED_AS = {"opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client"}
+IMPORTED_AS = {
+    "opentelemetry-api": "opentelemetry",
+    "prometheus-client": "prometheus_client",
+    "pyjwt": "jwt",
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,6 +5,7 @@ import pytest
 from proxy_middleware import AccessDenied, BrowserPolicy
 from proxy_middleware._browser import check_browser
 from proxy_middleware._fields import read_request
+from proxy_middleware._response_fields import read_response
 from tests.tables import words
 
 HOST = "host: app.example.com"
@@ -109,3 +110,10 @@ def test_guard_can_be_turned_off() -> None:
     """Without the guard nothing is refused and nothing withheld."""
     policy = BrowserPolicy(guard=False)
     assert judge("sec-fetch-site: cross-site", "sec-fetch-mode: navigate", "cookie: a=b", policy=policy) is False
+
+
+def test_one_vary_for_browsers() -> None:
+    """What the upstream's answer varies by and what ours does stand in one field, of which nothing can be lost."""
+    found = read_response([b"Vary: accept-encoding", b"X-A: 1"], bodiless=False, withhold=True, cache_guard=True)
+    ours = b"sec-fetch-dest, sec-fetch-mode, sec-fetch-site"
+    assert found.kept == [(b"X-A", b"1"), (b"vary", b"accept-encoding, " + ours)]
