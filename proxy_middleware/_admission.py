@@ -120,7 +120,9 @@ class _Rate:
             try:
                 self._open()
             except (AssertionError, limits.errors.ConfigurationError) as error:
-                raise ValueError(f"Limits.rate_storage cannot be understood, or lacks its library: {error}") from None
+                # Their messages have the URL, where a password may be.
+                reason = type(error).__name__
+                raise ValueError(f"Limits.rate_storage cannot be understood, or lacks its library ({reason})") from None
             except Exception as error:
                 _say_down(error)
 

@@ -92,7 +92,7 @@ class Limits:
     response_head: int = 64 * 1024
     per_connection_concurrency: int | None = None
     rate: str | None = None
-    rate_storage: str = "memory://"
+    rate_storage: str = field(default="memory://", repr=False)  # It may hold a password.
 
     def __post_init__(self) -> None:
         _positive("Limits.request_body", self.request_body)

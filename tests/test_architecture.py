@@ -47,6 +47,7 @@ FLOORS = {
     "client.calls": 4,
     "client.clients": 4,
     "client.errors": 4,
+    "client.response": 4,
     "transport": 4,
     "transport_body": 4,
     "observe": 3,

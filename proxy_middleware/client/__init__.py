@@ -17,6 +17,7 @@ from proxy_middleware.client.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from proxy_middleware.client.response import Response
 
 __all__ = [
     "AccessDenied",
@@ -32,6 +33,7 @@ __all__ = [
     "PoolExhausted",
     "ProxyClient",
     "ProxyFailed",
+    "Response",
     "TooManyRequests",
     "UpstreamError",
     "UpstreamTimeout",

@@ -4,14 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self, Unpack
 
 from proxy_middleware._selector import checked_selector
 from proxy_middleware.client.calls import Caller, Options
 from proxy_middleware.client.errors import error_of, failure
-
-if TYPE_CHECKING:
-    import httpx
+from proxy_middleware.client.response import Response
 
 __all__ = ["AsyncProxyClient", "ProxyClient"]
 
@@ -25,7 +23,7 @@ class ProxyClient:
         with ProxyClient("https://app.example.com", token) as client:
             owners = client.connection("hubspot").proxy.get("/crm/v3/owners", params={"limit": 2})
 
-    Responses are httpx's, whatever their status. Only what the proxy has answered by itself is raised, as `ProxyFailed`
+    Responses are those of httpx, whatever their status. Only what the proxy has answered by itself is raised, as `ProxyFailed`
     or one of its kind. Redirects are not followed, cookies not kept.
 
     Args:
@@ -91,36 +89,34 @@ class Calls:
         self._http = http
         self._selector = selector
 
-    def request(
-        self, method: str, path: str = "", payload: Any = None, /, **options: Unpack[Options]
-    ) -> "httpx.Response":
+    def request(self, method: str, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> Response:
         """The response to a request, read to its end; any method, spelled as it is."""
         return self._send(method, path, payload, options, stream=False)
 
-    def get(self, path: str = "", /, **options: Unpack[Options]) -> "httpx.Response":
+    def get(self, path: str = "", /, **options: Unpack[Options]) -> Response:
         """GET."""
         return self.request("GET", path, **options)
 
-    def post(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> "httpx.Response":
+    def post(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> Response:
         """POST, with a payload that is sent as JSON."""
         return self.request("POST", path, payload, **options)
 
-    def put(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> "httpx.Response":
+    def put(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> Response:
         """PUT, with a payload that is sent as JSON."""
         return self.request("PUT", path, payload, **options)
 
-    def patch(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> "httpx.Response":
+    def patch(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> Response:
         """PATCH, with a payload that is sent as JSON."""
         return self.request("PATCH", path, payload, **options)
 
-    def delete(self, path: str = "", /, **options: Unpack[Options]) -> "httpx.Response":
+    def delete(self, path: str = "", /, **options: Unpack[Options]) -> Response:
         """DELETE."""
         return self.request("DELETE", path, **options)
 
     @contextmanager
     def stream(
         self, method: str, path: str = "", payload: Any = None, /, **options: Unpack[Options]
-    ) -> "Iterator[httpx.Response]":
+    ) -> Iterator[Response]:
         """The response once its head is there; its body is read while it comes, and given up at the end."""
         response = self._send(method, path, payload, options, stream=True)
         try:
@@ -128,9 +124,9 @@ class Calls:
         finally:
             response.close()
 
-    def _send(self, method: str, path: str, payload: Any, options: Options, *, stream: bool) -> "httpx.Response":
+    def _send(self, method: str, path: str, payload: Any, options: Options, *, stream: bool) -> Response:
         request = self._caller.request(self._http, self._selector, method, path, payload, options)
-        response: httpx.Response = self._http.send(request, stream=True)
+        response: Any = self._http.send(request, stream=True)
         try:
             error = error_of(response)
             if error is not None or not stream:
@@ -140,7 +136,8 @@ class Calls:
         except BaseException:
             response.close()
             raise
-        return response
+        given: Response = response
+        return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,34 +203,34 @@ class AsyncCalls:
 
     async def request(
         self, method: str, path: str = "", payload: Any = None, /, **options: Unpack[Options]
-    ) -> "httpx.Response":
+    ) -> Response:
         """The response to a request, read to its end; any method, spelled as it is."""
         return await self._send(method, path, payload, options, stream=False)
 
-    async def get(self, path: str = "", /, **options: Unpack[Options]) -> "httpx.Response":
+    async def get(self, path: str = "", /, **options: Unpack[Options]) -> Response:
         """GET."""
         return await self.request("GET", path, **options)
 
-    async def post(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> "httpx.Response":
+    async def post(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> Response:
         """POST, with a payload that is sent as JSON."""
         return await self.request("POST", path, payload, **options)
 
-    async def put(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> "httpx.Response":
+    async def put(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> Response:
         """PUT, with a payload that is sent as JSON."""
         return await self.request("PUT", path, payload, **options)
 
-    async def patch(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> "httpx.Response":
+    async def patch(self, path: str = "", payload: Any = None, /, **options: Unpack[Options]) -> Response:
         """PATCH, with a payload that is sent as JSON."""
         return await self.request("PATCH", path, payload, **options)
 
-    async def delete(self, path: str = "", /, **options: Unpack[Options]) -> "httpx.Response":
+    async def delete(self, path: str = "", /, **options: Unpack[Options]) -> Response:
         """DELETE."""
         return await self.request("DELETE", path, **options)
 
     @asynccontextmanager
     async def stream(
         self, method: str, path: str = "", payload: Any = None, /, **options: Unpack[Options]
-    ) -> "AsyncIterator[httpx.Response]":
+    ) -> AsyncIterator[Response]:
         """The response once its head is there; its body is read while it comes, and given up at the end."""
         response = await self._send(method, path, payload, options, stream=True)
         try:
@@ -241,9 +238,9 @@ class AsyncCalls:
         finally:
             await response.aclose()
 
-    async def _send(self, method: str, path: str, payload: Any, options: Options, *, stream: bool) -> "httpx.Response":
+    async def _send(self, method: str, path: str, payload: Any, options: Options, *, stream: bool) -> Response:
         request = self._caller.request(self._http, self._selector, method, path, payload, options)
-        response: httpx.Response = await self._http.send(request, stream=True)
+        response: Any = await self._http.send(request, stream=True)
         try:
             error = error_of(response)
             if error is not None or not stream:
@@ -253,7 +250,8 @@ class AsyncCalls:
         except BaseException:
             await response.aclose()
             raise
-        return response
+        given: Response = response
+        return given
 
 
 @dataclass(frozen=True, slots=True)

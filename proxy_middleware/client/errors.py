@@ -20,12 +20,10 @@ proxy must not have its own callers told what that one answered.
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from proxy_middleware.client._proxy_status import own_error
-
-if TYPE_CHECKING:
-    import httpx
+from proxy_middleware.client.response import Response
 
 __all__ = [
     "AccessDenied",
@@ -57,7 +55,7 @@ class ProxyFailed(Exception):
         data: Further members; none as yet.
     """
 
-    def __init__(self, response: "httpx.Response", error: str) -> None:
+    def __init__(self, response: Response, error: str) -> None:
         members = _members(response.content)
         self.response = response
         self.status = response.status_code
@@ -136,12 +134,12 @@ _BY_STATUS: dict[int, type[ProxyFailed]] = {
 }
 
 
-def error_of(response: "httpx.Response") -> str | None:
+def error_of(response: Response) -> str | None:
     """The proxy's error type, by the head alone; None if the response is the upstream's, errors included."""
     return own_error(response.headers.get_list("proxy-status"))
 
 
-def failure(response: "httpx.Response", error: str) -> ProxyFailed:
+def failure(response: Response, error: str) -> ProxyFailed:
     """The exception for an answer of the proxy's own that has been read."""
     return _BY_STATUS.get(response.status_code, ProxyFailed)(response, error)
 

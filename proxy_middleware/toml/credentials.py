@@ -8,7 +8,7 @@ from proxy_middleware._credential import Credential
 from proxy_middleware.credentials.static import StaticCredentials
 from proxy_middleware.protocols import CredentialProvider
 from proxy_middleware.toml.connections import TOP, connection_tables
-from proxy_middleware.toml.reader import Key, Table, TomlError, pairs, read_file, secret, secrets, text, texts
+from proxy_middleware.toml.reader import Key, Table, TomlError, pairs, read_file, secret, secrets, text, texts, url
 
 __all__ = ["TomlCredentials"]
 
@@ -81,12 +81,7 @@ def read_store(file: Table) -> Any:
     """The token store of the file; None if it has none, or it is not as it should be."""
     if "store" not in file.data:
         return None
-    return file.table("store").make({"url": Key(_url, True), "keys": Key(secrets, True)}, _open_store)
-
-
-def _url(value: Any, folder: Any) -> str:
-    """A URL may have a password in it, and then is a secret."""
-    return secret(value, folder) if str(value).startswith(("env:", "file:")) else text(value, folder)
+    return file.table("store").make({"url": Key(url, True), "keys": Key(secrets, True)}, _open_store)
 
 
 def _open_store(url: str, keys: Sequence[str]) -> Any:

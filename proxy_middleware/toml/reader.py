@@ -166,6 +166,11 @@ def secrets(value: Any, folder: Path) -> list[str]:
     return [secret(item, folder) for item in _of_type(value, list, "a list of env:NAME or file:PATH")]
 
 
+def url(value: Any, folder: Path) -> str:
+    """A URL, or, since it may have a password in it, what leads to one as to a secret."""
+    return secret(value, folder) if str(value).startswith(("env:", "file:")) else text(value, folder)
+
+
 def _of_type(value: Any, kind: type[_T], what: str) -> _T:
     # True is an int to Python, and a number to nobody else.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -22,6 +22,7 @@ from proxy_middleware.toml.reader import (
     secret,
     text,
     texts,
+    url,
     whole,
 )
 
@@ -38,7 +39,7 @@ _PARTS: Mapping[str, tuple[type, Mapping[str, Key]]] = {
             "response_head": Key(whole),
             "per_connection_concurrency": Key(whole),
             "rate": Key(text),
-            "rate_storage": Key(text),
+            "rate_storage": Key(url),
         },
     ),
     "timeouts": (Timeouts, TIMEOUTS),

@@ -193,3 +193,11 @@ def test_each_reads_what_is_its_own(file: Path) -> None:
     assert resolved(file, "crm").id == "crm"
     with pytest.raises(TomlError, match=r"connections\.crm\.credential: is missing"):
         TomlCredentials(file)
+
+
+def test_urls_with_passwords_may_be_secrets(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rates are counted may stand in the file, or in the environment."""
+    monkeypatch.setenv("STORAGE", "memory://")
+    for storage in ("memory://", "env:STORAGE"):
+        file.write_text(f'{GOOD}[proxy.limits]\nrate = "9/minute"\nrate_storage = "{storage}"\n', encoding="utf-8")
+        assert load(file).settings["limits"].rate_storage == "memory://"
