@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -26,8 +26,9 @@ def on_loop() -> bool:
     """Whether an event loop runs the calling code, asyncio's or trio's."""
     if asyncio_loop() is not None:
         return True
-    trio = sys.modules.get("trio")  # Whom it runs has imported it.
-    return trio is not None and trio.lowlevel.in_trio_task()
+    # Whom trio runs has imported it; another thread may be in the middle of that.
+    in_trio_task = getattr(sys.modules.get("trio.lowlevel"), "in_trio_task", None)
+    return in_trio_task is not None and in_trio_task()
 
 
 def spawn(function: Callable[[], Any]) -> object:
@@ -66,3 +67,40 @@ async def within(seconds: float | None, awaitable: Awaitable[Any]) -> Any:
                 raise
     _logger.error("A credential provider gave no answer within %g seconds", seconds)
     raise RefreshFailed
+
+
+class OneTask:
+    """An iterator that is read in one task, from its first piece to its last, whoever asks for them.
+
+    The engine reads a request's body from several tasks in turn. Time-outs, cancel scopes and context variables that a
+    generator holds over a `yield` belong to the task in which they began.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._asked: asyncio.Queue[None] = asyncio.Queue()
+        self._given: asyncio.Queue[tuple[bytes | None, BaseException | None]] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def next(self) -> tuple[bytes | None, BaseException | None]:
+        """The next piece, None at the end; or what the iterator has raised, its own cancellation included."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._read())
+        self._asked.put_nowait(None)
+        return await self._given.get()
+
+    async def _read(self) -> None:
+        piece: bytes | None = b""
+        try:
+            while piece is not None:
+                await self._asked.get()
+                piece = await anext(self._pieces, None)
+                self._given.put_nowait((piece, None))
+        except BaseException as error:
+            # Given to whoever waits; there is nobody where `cancel` is what has happened.
+            self._given.put_nowait((None, error))
+
+    def cancel(self) -> None:
+        """Nobody reads on."""
+        if self._task is not None:
+            self._task.cancel()

@@ -81,6 +81,7 @@ class Proxy:
 
     _asyncio: "AsyncioUpstream | None" = None
     _threads: "ThreadsUpstream | None" = None
+    _on_trio: "PerLoopUpstream | None" = None
 
     def __init__(
         self,
@@ -127,7 +128,6 @@ class Proxy:
         self.wsgi_rules = Rules(*rules, max_status=999, lower_case=False, root_path=root_path)
         self._ssl_context = ssl_context
         self._transport = upstream
-        self._on_trio: PerLoopUpstream | None = None
         # Last, so that nobody is told the policy of a proxy that does not come about.
         hand_egress(credentials, self._egress)
 
@@ -220,7 +220,8 @@ class Proxy:
         if self._on_trio is None:
             from proxy_middleware.upstream.httpx import PerLoopUpstream
 
-            self._on_trio = PerLoopUpstream(self._limits, self._egress, self._ssl_context)
+            vars(self).setdefault("_on_trio", PerLoopUpstream(self._limits, self._egress, self._ssl_context))
+            assert self._on_trio is not None
         return self._on_trio.send(forward)
 
 

@@ -32,7 +32,8 @@ class ProxyTransport:
 
     Where a request goes is told by its URL. The origin of the connection's base URL, or one of its `allowed_origins`,
     is called as it is, and any other is a 403. A host below `.invalid`, which no name look-up ever finds (RFC 6761
-    section 6.4), stands for the connection: the path is appended to its base URL.
+    section 6.4), stands for the connection: the path is appended to its base URL. A client that follows redirects
+    calls the connection's own origin instead, since a redirect's path is the upstream's.
 
     Time-outs of the client hold beside the proxy's own, whichever is shorter. The proxy's answers are responses, as
     they are over the wire: `application/problem+json`, with a `Proxy-Status` field. Where a response breaks off after
@@ -69,6 +70,7 @@ class ProxyTransport:
             relay = drive(self._steps(request, body, rules), _within(request, self._in_thread))
         except BaseException as error:
             return _instead(error, source.failure, body, library)
+        _limit(relay, request)
         stream = mixed(Stream, library, "SyncByteStream")
         return _response(library, relay, stream(relay.response, body, source, library, request))
 
@@ -86,6 +88,7 @@ class ProxyTransport:
                 return _instead(error, source.failure, body, library)
             finally:
                 await source.aclose()
+        _limit(relay, request)
         stream = mixed(AsyncStream, library, "AsyncByteStream")
         return _response(library, relay, stream(relay.response, body, source, library, request))
 
@@ -174,6 +177,13 @@ def _shorter(timeouts: Timeouts, own: Mapping[str, float | None]) -> Timeouts:
     )
 
 
+def _limit(relay: Relay, request: Any) -> None:
+    """The client's own time-out holds for event streams, too, for which the proxy has none."""
+    seconds = (request.extensions.get("timeout") or {}).get("read")
+    if seconds is not None:
+        relay.response.limit(max(seconds, 0.001))
+
+
 def _response(library: Library, relay: Relay, stream: Any) -> Any:
     response, fields, _ = relay
     return library.httpx.Response(
@@ -181,7 +191,7 @@ def _response(library: Library, relay: Relay, stream: Any) -> Any:
     )
 
 
-def _instead(error: BaseException, failure: Exception | None, body: Body, library: Library) -> Any:
+def _instead(error: BaseException, failure: BaseException | None, body: Body, library: Library) -> Any:
     """What the proxy answers; raises what is no answer, such as the failure of the client's own body."""
     if failure is None and isinstance(error, CallerLeft):
         error = InvalidRequest("The body has not the length that it announces")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from proxy_middleware import asgi_body, wsgi_body
-from proxy_middleware._loops import asyncio_loop
+from proxy_middleware._loops import OneTask, asyncio_loop
 from proxy_middleware.errors import CallerLeft, ProxyError, ReadTimeout, ResponseTruncated
 from proxy_middleware.upstream.httpx_library import Library
 
@@ -21,7 +21,7 @@ class _Announced:
         failure: What the client's stream has raised.
     """
 
-    failure: Exception | None = None
+    failure: BaseException | None = None
 
     def __init__(self, length: int | None) -> None:
         self._due = length
@@ -66,32 +66,44 @@ class AsyncSource(_Announced):
         super().__init__(length)
         self._whole = b"".join(stream) if whole else None
         self._pieces: AsyncIterator[bytes] | None = None if whole else aiter(stream)
+        self._reader = OneTask(self._pieces) if self._pieces is not None and asyncio_loop() is not None else None
 
     async def receive(self) -> dict[str, Any]:
         """The next piece; a stream that fails, or is longer than announced, is a caller that leaves."""
         if self._pieces is None:
             return {"type": "http.request", "body": self._whole}
-        try:
-            piece = await anext(self._pieces, None)
-            longer = piece is not None and self._take(piece) and await _any(self._pieces)
-        except Exception as error:
-            self.failure, longer = error, True
-        if longer:
+        piece = await self._next()
+        longer = piece is not None and self._take(piece) and await self._any()
+        if longer or self.failure is not None:
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
+    async def _next(self) -> bytes | None:
+        """The next piece; None at the end, and where the stream has failed."""
+        assert self._pieces is not None
+        if self._reader is not None:
+            piece, self.failure = await self._reader.next()
+            return piece
+        try:
+            return await anext(self._pieces, None)
+        except Exception as error:
+            self.failure = error
+            return None
+
+    async def _any(self) -> bool:
+        while (piece := await self._next()) is not None:
+            if piece:
+                return True
+        return False
+
     async def aclose(self) -> None:
         """Nobody reads on. Trio complains of generators that are left suspended; asyncio ends them itself."""
+        if self._reader is not None:
+            self._reader.cancel()
+            return
         end = getattr(self._pieces, "aclose", None)
-        if end is not None and asyncio_loop() is None:
+        if end is not None:
             await end()
-
-
-async def _any(pieces: AsyncIterator[bytes]) -> bool:
-    async for piece in pieces:
-        if piece:
-            return True
-    return False
 
 
 class _Relayed:
@@ -104,7 +116,7 @@ class _Relayed:
         self._httpx = library.httpx
         self._request = request
 
-    def _broken(self, error: Exception) -> Exception:
+    def _broken(self, error: Exception) -> BaseException:
         """What the client is told where a response breaks off."""
         self._body.failed(ResponseTruncated(str(error)))
         if self._source.failure is not None:

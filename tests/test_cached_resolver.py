@@ -1,8 +1,10 @@
 """`CachedResolver`: what is kept, for whom and for how long, and what it is like in both doors."""
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -333,3 +335,11 @@ def test_static_resolver_may_be_cached() -> None:
     connection = Connection("crm", "https://api.example.com")
     cached = CachedResolver(StaticResolver([connection]), float("inf"), lambda selector, request: selector)
     assert [find(cached, colour=colour) for colour in COLOURS] == [connection] * 3
+
+
+def test_trio_that_is_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread resolves while another one is in the middle of importing trio."""
+    for name in ("trio", "trio.lowlevel"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    kept = CachedResolver(StaticResolver([Connection("crm", "https://api.example.com")]), TTL, lambda name, _: name)
+    assert settled(kept.resolve("crm", ProxyRequest("GET", "crm", b"", [], None, "alice"))).id == "crm"

@@ -67,6 +67,10 @@ class ProxyFailed(Exception):
         self.data: Mapping[str, Any] = data if isinstance(data, dict) else {}
         super().__init__(f"{self.message} ({self.status}, {self.key or error})")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception's own calls its class with the message, and process pools and task queues pickle what is raised.
+        return type(self), (self.response, self.error)
+
 
 class InvalidRequest(ProxyFailed):
     """The target, method, a header field or the framing was refused."""

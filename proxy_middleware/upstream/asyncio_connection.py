@@ -118,6 +118,12 @@ class Response(Message):
         self._buffered = self._buffered + size if self.chunks else 0
         return self._buffered > HIGH_WATER
 
+    def limit(self, seconds: float) -> None:
+        """From now on nothing is waited for any longer, where there was no limit: events may be hours apart."""
+        if self.idle is None:
+            self.idle = seconds
+            self._connection.limit(self)
+
     def abort(self) -> None:
         """Gives the response up; its connection is closed, unless all of it has arrived."""
         self._connection.give_up(self)
@@ -217,6 +223,11 @@ class Connection(asyncio.BufferedProtocol):
         """Reads on, after the caller has taken what was there."""
         if self._response is response:
             self._transport.resume_reading()
+            self.watch(response.idle, ReadTimeout)
+
+    def limit(self, response: Response) -> None:
+        """Sets the deadline for what comes next; `resume` does where reading has paused."""
+        if self._response is response and self._transport.is_reading():
             self.watch(response.idle, ReadTimeout)
 
     def discard(self) -> None:

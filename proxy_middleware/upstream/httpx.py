@@ -22,7 +22,7 @@ from anyio.lowlevel import RunVar
 from proxy_middleware._steps import Forward
 from proxy_middleware.errors import HeadTimeout
 from proxy_middleware.models import EgressPolicy, Limits
-from proxy_middleware.upstream.dial import default_ssl_context
+from proxy_middleware.upstream.dial import connect_error, default_ssl_context
 from proxy_middleware.upstream.egress import AddrInfo, dialable
 from proxy_middleware.upstream.httpx_library import (
     bound_method,
@@ -265,7 +265,10 @@ class PerLoopUpstream:
         """Sends a request; returns, and raises, what `AsyncTransportUpstream.send` does."""
         own = self._own.get()
         if own is None:
-            transport = default_async_transport(*self._settings)
+            try:
+                transport = default_async_transport(*self._settings)
+            except OSError as error:  # The file of the authorities cannot be read now.
+                raise connect_error(error) from None
             own = transport, AsyncTransportUpstream(transport)
             self._own.set(own)
         return await own[1].send(forward)

@@ -78,6 +78,10 @@ class _ExactURL:
     def raw_path(self) -> bytes:
         return self.target
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class has no module to be found in; what has been sent is kept as the library spells it.
+        return type(self).__bases__[1], (str(self),)
+
 
 def spell(library: Library, request: Any, method: str, origin: str, target: bytes) -> Any:
     """The same request, with method and target as they are given.

@@ -71,6 +71,7 @@ class _Answer:
         self._closed = False
         self._error: Exception | None = None
         timeout["read"] = _idle(self.fields, forward.timeouts)
+        self._timeout = timeout
 
     @property
     def ready(self) -> bool:
@@ -82,6 +83,11 @@ class _Answer:
     def take(self) -> bytes:
         """What is left of a complete response: nothing."""
         return b""
+
+    def limit(self, seconds: float) -> None:
+        """From now on nothing is waited for any longer, where there was no limit: events may be hours apart."""
+        if self._timeout["read"] is None:
+            self._timeout["read"] = seconds
 
     def unread(self, data: bytes) -> None:
         """Puts back what was read, so that it is read again."""

@@ -72,6 +72,11 @@ class Response(Message):
             self._connection.advance(self)
         return self.take()
 
+    def limit(self, seconds: float) -> None:
+        """From now on nothing is waited for any longer, where there was no limit: events may be hours apart."""
+        if self.idle is None:
+            self.idle = seconds
+
     def abort(self) -> None:
         """Gives the response up; its connection is closed, unless all of it has arrived."""
         self._connection.give_up(self)

@@ -1,6 +1,7 @@
 """What is raised, and what is an ordinary response, by heads that a real proxy may send."""
 
 import json
+import pickle
 from typing import Any
 
 import httpx
@@ -97,3 +98,15 @@ def test_unknown_statuses(colour: Colour) -> None:
 def test_client_errors_are_none_of_the_servers() -> None:
     """A plugin that calls another proxy does not answer with what that one said."""
     assert not issubclass(ProxyFailed, errors.ProxyError)
+
+
+def test_responses_and_failures_are_pickled(each: Colour) -> None:
+    """Process pools, task queues and caches pickle what a call gave or raised."""
+    got = pickle.loads(pickle.dumps(answered(each, 200, {}, b"body")))
+    assert (got.content, got.request.url) == (b"body", "http://app.example/connections/crm/proxy/x")
+    fields, content = problem(errors.ConnectionNotFound())
+    with pytest.raises(ConnectionNotFound) as raised:
+        answered(each, 404, fields, content)
+    failed = pickle.loads(pickle.dumps(raised.value))
+    assert (type(failed), str(failed), failed.key) == (ConnectionNotFound, str(raised.value), "not_found")
+    assert (failed.error, failed.response.status_code) == ("http_request_error", 404)

@@ -1,8 +1,11 @@
 """Transports over the proxy: bodies that stream, break off, or are left."""
 
+import asyncio
 import gzip
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -131,6 +134,19 @@ def test_responses_that_are_left(each: Colour, upstream: ScriptedUpstream) -> No
     assert each.run(client.get, URL).text == "ok"
 
 
+def test_event_streams_that_stand_still(each: Colour, upstream: ScriptedUpstream) -> None:
+    """Events may be hours apart for the proxy; a client's own time-out holds for them nonetheless."""
+
+    @upstream.script
+    def script(exchange: Exchange) -> None:
+        exchange.send(CHUNKED.replace(b"\r\n", b"\r\nContent-Type: text/event-stream\r\n", 1) + b"3\r\none\r\n")
+        exchange.wait_closed(5)
+        exchange.close()
+
+    with pytest.raises(each.library.ReadTimeout):
+        each.run(through(each, proxy_to(upstream)).get, URL, timeout=0.2)
+
+
 class BodyFailed(Exception):
     """What a client's own body raises."""
 
@@ -147,6 +163,51 @@ def test_bodies_that_fail(each: Colour, upstream: ScriptedUpstream) -> None:
         with pytest.raises(BodyFailed):
             each.run(client.post, URL, content=each.content(make()))
     assert [request.wait_ended() for request in upstream.wait_for_requests(2)] == [False, False]
+
+
+async def _task_cancelled() -> AsyncIterator[bytes]:
+    yield b"abc"
+    waited = asyncio.create_task(asyncio.sleep(10))
+    waited.cancel()
+    await waited
+
+
+async def _timed_out() -> AsyncIterator[bytes]:
+    async with asyncio.timeout(0.1):
+        yield b"abc"
+        await asyncio.sleep(10)
+
+
+async def _scoped() -> AsyncIterator[bytes]:
+    mark = _MARK.set(1)
+    with anyio.fail_after(10):
+        yield b"abc"
+        await asyncio.sleep(0)
+        yield b"def"
+        await asyncio.sleep(0)
+    _MARK.reset(mark)
+
+
+_MARK: ContextVar[int] = ContextVar("mark")
+
+
+@pytest.mark.parametrize(
+    ("make", "raised"), [(_task_cancelled, asyncio.CancelledError), (_timed_out, TimeoutError), (_scoped, None)]
+)
+def test_bodies_are_made_in_one_task(
+    upstream: ScriptedUpstream, make: Callable[[], AsyncIterator[bytes]], raised: type[BaseException] | None
+) -> None:
+    """Time-outs, cancel scopes and context variables that a body holds over its pieces work as without the proxy."""
+
+    async def main() -> None:
+        proxy = proxy_to(upstream, timeouts=Timeouts(idle=5))
+        transport: Any = ProxyTransport(proxy, "crm", "anyone")
+        async with httpx.AsyncClient(transport=transport, timeout=None) as client:
+            with pytest.raises(raised) if raised else nullcontext():
+                assert (await client.post(URL, content=make())).text == "ok"
+        await proxy.aclose()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(("length", "status"), [("9", 400), ("2", 400), ("3", 200)])

@@ -1,5 +1,6 @@
 """The egress policy under trio, where httpcore dials through a backend of ours."""
 
+import errno
 import socket
 from typing import Any
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 import trio
 
+from proxy_middleware import Connection, Credential, Proxy, StaticCredentials, StaticResolver, anyone
 from proxy_middleware.errors import AddressRefused
 from proxy_middleware.models import EgressPolicy, Limits
 from proxy_middleware.upstream.httpx import default_async_transport
@@ -31,3 +33,23 @@ def test_metadata_name(monkeypatch: pytest.MonkeyPatch, upstream: ScriptedUpstre
     with pytest.raises(AddressRefused):
         trio.run(ask)
     assert upstream.connections == 0
+
+
+def test_authorities_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream for whose certificate no authorities can be read is one that cannot be reached, as on asyncio."""
+
+    def unreadable() -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(transport=proxy.transport("crm")) as client:
+            assert (await client.get("http://crm.invalid/")).status_code == 502
+
+    proxy = Proxy(
+        resolver=StaticResolver([Connection("crm", "https://127.0.0.1")]),
+        credentials=StaticCredentials({"crm": Credential.bearer("secret")}),
+        authenticate=anyone,
+        egress=EgressPolicy(allow=["127.0.0.0/8"]),
+    )
+    monkeypatch.setattr("proxy_middleware.upstream.httpx.default_ssl_context", unreadable)
+    trio.run(ask)
