@@ -1,7 +1,14 @@
 """A client of the proxy, for scripts and services that call APIs through somebody's application."""
 
 from proxy_middleware.client.calls import Options
-from proxy_middleware.client.clients import AsyncProxyClient, ProxyClient
+from proxy_middleware.client.clients import (
+    AsyncCalls,
+    AsyncClientConnection,
+    AsyncProxyClient,
+    Calls,
+    ClientConnection,
+    ProxyClient,
+)
 from proxy_middleware.client.errors import (
     AccessDenied,
     AmbiguousSelector,
@@ -22,7 +29,11 @@ from proxy_middleware.client.response import Response
 __all__ = [
     "AccessDenied",
     "AmbiguousSelector",
+    "AsyncCalls",
+    "AsyncClientConnection",
     "AsyncProxyClient",
+    "Calls",
+    "ClientConnection",
     "ConnectionNotFound",
     "CredentialUnavailable",
     "InternalError",

@@ -11,7 +11,7 @@ from proxy_middleware.client.calls import Caller, Options
 from proxy_middleware.client.errors import error_of, failure
 from proxy_middleware.client.response import Response
 
-__all__ = ["AsyncProxyClient", "ProxyClient"]
+__all__ = ["AsyncCalls", "AsyncClientConnection", "AsyncProxyClient", "Calls", "ClientConnection", "ProxyClient"]
 
 # Seconds; more than the proxy's own time-outs take together, so that it is the one to say what took so long.
 TIMEOUT = 90.0
@@ -23,8 +23,8 @@ class ProxyClient:
         with ProxyClient("https://app.example.com", token) as client:
             owners = client.connection("hubspot").proxy.get("/crm/v3/owners", params={"limit": 2})
 
-    Responses are those of httpx, whatever their status. Only what the proxy has answered by itself is raised, as `ProxyFailed`
-    or one of its kind. Redirects are not followed, cookies not kept.
+    Responses are those of httpx, whatever their status. Only what the proxy has answered by itself is raised, as
+    `ProxyFailed` or one of its kind. Redirects are not followed, cookies not kept.
 
     Args:
         base_url: Where the application is; a path is where it is mounted.

@@ -1,0 +1,1 @@
+"""The public types, as a user's type checker sees them."""
