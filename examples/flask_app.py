@@ -46,6 +46,7 @@ def create_app(
         user = request.form["user"]
         if not check_password_hash(password_hashes.get(user, ""), request.form["password"]):
             raise Unauthorized
+        session.clear()
         session["user"] = user
         return f"signed in as {user}\n"
 
@@ -57,7 +58,8 @@ def create_app(
         # The middleware runs before Flask does, hence the session is opened from the environ; reading it does not touch
         # the request body.
         current = app.session_interface.open_session(app, app.request_class(call.environ))
-        return current.get("user") if current else None
+        user = current.get("user") if current else None
+        return user if user in password_hashes else None
 
     app.wsgi_app = WSGIProxyMiddleware(  # type: ignore[method-assign]
         app.wsgi_app,

@@ -10,10 +10,13 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from proxy_middleware.errors import StoreUnavailable
+from proxy_middleware.errors import StoreCorrupted, StoreUnavailable
 from proxy_middleware.toml.credentials import read_store
 from proxy_middleware.toml.reader import TomlError, read_file
 from proxy_middleware.toml.settings import load
+
+# Seconds that requests under way are given when the server is told to stop.
+GRACE = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         run(options)
-    except (OSError, ImportError, TomlError, StoreUnavailable) as error:
+    except (OSError, ImportError, TomlError, StoreUnavailable, StoreCorrupted) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -46,6 +49,8 @@ def _serve(options: argparse.Namespace) -> None:
         host=options.host,
         port=options.port,
         log_config=_with_our_logger(uvicorn.config.LOGGING_CONFIG),
+        # An event stream may never end by itself.
+        timeout_graceful_shutdown=GRACE,
         access_log=False,  # It has queries, where secrets may be.
     )
 

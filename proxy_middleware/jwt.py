@@ -4,6 +4,7 @@ A key decides which algorithms it verifies, before any token is looked at (RFC 8
 taken for a secret, and `none` is no algorithm of any key.
 """
 
+import json
 import logging
 import math
 import threading
@@ -13,9 +14,11 @@ from typing import Any, NamedTuple
 
 from proxy_middleware._forks import tell_after_fork
 from proxy_middleware.access import bearer_token
-from proxy_middleware.models import ProxyRequest
+from proxy_middleware.errors import ProxyError
+from proxy_middleware.models import EgressPolicy, ProxyRequest
 from proxy_middleware.protocols import Authenticator, nonblocking
 from proxy_middleware.upstream.dial import default_ssl_context
+from proxy_middleware.upstream.httpx_egress import one_call_transport
 from proxy_middleware.upstream.httpx_library import own_library
 
 try:
@@ -35,6 +38,11 @@ _logger = logging.getLogger("proxy_middleware")
 # Seconds: how old fetched keys may get before they are fetched again, and how long no other fetch is tried.
 FRESH, PAUSE = 300.0, 30.0
 TIMEOUT = 5.0
+MAX_BODY = 1024 * 1024
+
+_FIELDS = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "proxy_middleware"}
+# The URL is the application's own: an issuer may well be inside.
+_ANYWHERE = EgressPolicy(allow=("0.0.0.0/0", "::/0"))
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _RSA_BITS = 2048  # RFC 7518 section 3.3
@@ -187,7 +195,8 @@ def _read_jwk(member: dict[str, Any]) -> _Key | None:
         return None
     try:
         key = _public(jwt.PyJWK(member).key)
-    except (jwt.PyJWTError, ValueError, TypeError):
+    # The last two are of PyJWT's parsers: a member that is missing, the algorithm `none`.
+    except (jwt.PyJWTError, ValueError, TypeError, LookupError, NotImplementedError):
         return None
     if key is None or "alg" not in member:
         return key
@@ -219,7 +228,8 @@ class _FetchedKeys:
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._httpx = httpx = own_library().httpx
+        self._library = own_library()
+        httpx = self._library.httpx
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL:
@@ -246,7 +256,8 @@ class _FetchedKeys:
         kid = _kid(token)
         key = None if self._keys is None else _pick(self._keys, kid)
         if key is None or self._clock() - self._fetched >= FRESH:
-            self._renew()
+            # Whose key is merely old does not wait for the fetch of another.
+            self._renew(wait=key is None)
             key = _pick(self._current(), kid)
         return key
 
@@ -255,19 +266,44 @@ class _FetchedKeys:
             raise RuntimeError("jwt_bearer: the JWK Set could not be fetched")
         return self._keys
 
-    def _renew(self) -> None:
-        with self._lock:
-            if self._clock() - self._tried < PAUSE:
-                return
-            try:
-                self._keys = _read_set(self._fetch())
-                self._fetched = self._clock()
-            except (self._httpx.HTTPError, ValueError, RecursionError) as error:
-                _logger.warning("jwt_bearer: no JWK Set from %s: %s", self._url.host, type(error).__name__)
+    def _renew(self, wait: bool) -> None:
+        lock = self._lock
+        if not lock.acquire(blocking=wait):
+            return
+        try:
+            if self._clock() - self._tried >= PAUSE:
+                self._try()
+        finally:
+            lock.release()
+
+    def _try(self) -> None:
+        try:
+            self._keys = _read_set(self._fetch())
+            self._fetched = self._clock()
+        except (self._library.httpx.HTTPError, ProxyError, OSError, ValueError, RecursionError) as error:
+            _logger.warning("jwt_bearer: no JWK Set from %s: %s", self._url.host, type(error).__name__)
+        finally:
             self._tried = self._clock()
 
     def _fetch(self) -> object:
-        """The JSON document, by way of no proxy and no redirect."""
-        with self._httpx.Client(verify=default_ssl_context(), trust_env=False, timeout=TIMEOUT) as client:
-            document: object = client.get(self._url).raise_for_status().json()
-            return document
+        """The JSON document, by way of no proxy and no redirect, all of it within `TIMEOUT`."""
+        deadline = time.monotonic() + TIMEOUT
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT)
+        request = self._library.httpx.Request("GET", self._url, headers=_FIELDS, extensions={"timeout": timeouts})
+        with one_call_transport(self._library, _ANYWHERE, default_ssl_context(), deadline) as transport:
+            response = transport.handle_request(request)
+            try:
+                return json.loads(_whole(response))
+            finally:
+                response.close()
+
+
+def _whole(response: Any) -> bytes:
+    if response.status_code != 200:
+        raise ValueError(f"status {response.status_code}")
+    body = bytearray()
+    for piece in response.stream:
+        body += piece
+        if len(body) > MAX_BODY:
+            raise ValueError(f"longer than {MAX_BODY} bytes")
+    return bytes(body)

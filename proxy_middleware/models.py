@@ -38,7 +38,7 @@ def first_value(fields: Iterable[Field], name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long the upstream may take, in seconds; None is no limit.
+    """How long the upstream may take, in seconds; None is no limit, as is more than a year, or `math.inf`.
 
     Attributes:
         pool: Waiting for a free connection.
@@ -57,7 +57,10 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for name in ("pool", "connect", "head", "idle"):
-            _positive(f"Timeouts.{name}", getattr(self, name))
+            value = getattr(self, name)
+            _positive(f"Timeouts.{name}", value)
+            if value is not None and value > 366 * 86400:  # Sockets take no more; TOML, without None, says inf.
+                object.__setattr__(self, name, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 import hmac
 import json
+import threading
+from contextlib import suppress
 from typing import Any
 
 import jwt
@@ -14,7 +16,7 @@ from proxy_middleware._plugins import for_asgi
 from proxy_middleware.access import jwt_bearer
 from proxy_middleware.jwt import FRESH, PAUSE, _FetchedKeys
 from tests.jwt_tokens import AUTHENTICATORS, EC_KEY, RSA_KEY, SECRET, caller, claims, encoded, jwk, pem, signed
-from tests.upstreams import ScriptedUpstream, response
+from tests.upstreams import Exchange, ScriptedUpstream, response
 from tests.wire import Fields
 
 SMALL_RSA_KEY = rsa.generate_private_key(65537, 1024)
@@ -175,6 +177,7 @@ BAD_ANSWERS = {
     "no set": response(body=b"[]"),
     "no keys": response(body=b'{"keys": []}'),
     "deep": response(body=b"[" * 50_000),
+    "long": response(body=b" " * 1024 * 1024 + json.dumps({"keys": [jwk("ES256", EC_KEY, kid="1")]}).encode()),
     "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{",
 }
 
@@ -191,7 +194,7 @@ def test_url_in_trouble(upstream: ScriptedUpstream, caplog: pytest.LogCaptureFix
     for _ in range(3):
         assert keys.find(named("1")) is not None
     assert len(upstream.requests) == 2
-    (record,) = caplog.records
+    (record,) = (record for record in caplog.records if record.name == "proxy_middleware")
     assert (record.levelname, "127.0.0.1" in record.getMessage()) == ("WARNING", True)
 
 
@@ -225,3 +228,57 @@ def test_environment_is_not_asked(
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port}")
     upstream.answer(key_set("1"))
     assert caller(jwt_bearer(jwks=upstream.url), named("1")) is not None
+
+
+@pytest.mark.parametrize("odd", [{"kty": "oct"}, jwk("ES256", EC_KEY, kid="2", alg="none")])
+def test_odd_member_is_passed_over(odd: dict[str, Any]) -> None:
+    """A member that PyJWT stumbles over leaves the other keys of the set good."""
+    authenticate = jwt_bearer(jwks={"keys": [odd, jwk("ES256", EC_KEY, kid="1")]})
+    assert caller(authenticate, named("1")) is not None
+
+
+def test_authorities_that_cannot_be_read(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no descriptor is left for a fetch, what was fetched last goes on being used, and the pause holds."""
+    upstream.answer(key_set("1"))
+    clock, tried = Clock(), []
+    keys = _FetchedKeys(upstream.url, clock)
+    assert keys.find(named("1")) is not None
+
+    def no_descriptor() -> None:
+        tried.append(clock.now)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("proxy_middleware.jwt.default_ssl_context", no_descriptor)
+    clock.now += FRESH
+    assert [keys.find(named("1")) is not None for _ in range(3)] == [True] * 3
+    assert len(tried) == 1
+
+
+def test_old_key_waits_for_nobody(upstream: ScriptedUpstream) -> None:
+    """While another fetches, whoever names a key that is merely old is given it."""
+    upstream.answer(key_set("1"))
+    clock = Clock()
+    keys = _FetchedKeys(upstream.url, clock)
+    assert keys.find(named("1")) is not None
+    clock.now += FRESH
+    with keys._lock:
+        assert keys.find(named("1")) is not None
+
+
+def test_drip(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that comes byte by byte is given up when the time is over."""
+    monkeypatch.setattr("proxy_middleware.jwt.TIMEOUT", 0.3)
+    given_up = threading.Event()
+
+    @upstream.script
+    def drip(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        with suppress(OSError):
+            while not given_up.wait(0.05):
+                exchange.send(b" ")
+
+    try:
+        with pytest.raises(RuntimeError, match="could not be fetched"):
+            _FetchedKeys(upstream.url).find(named("1"))
+    finally:
+        given_up.set()

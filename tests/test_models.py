@@ -263,3 +263,10 @@ def test_upstream_request_has_no_body_by_default() -> None:
     """A signer that did not ask for the body finds None."""
     assert UpstreamRequest("GET", "https://a.example/", ()).body is None
     assert {field.name for field in fields(UpstreamRequest)} == {"method", "url", "fields", "body"}
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e10, 10**400])
+@pytest.mark.parametrize("name", ["pool", "connect", "head", "idle"])
+def test_time_outs_that_no_socket_takes(name: str, seconds: float) -> None:
+    """What is longer than any connection lives is no limit."""
+    assert getattr(Timeouts(**{name: seconds}), name) is None

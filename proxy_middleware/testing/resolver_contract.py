@@ -1,6 +1,7 @@
 """What every ConnectionResolver has to do, as tests to inherit."""
 
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 from proxy_middleware._cache_entries import facts_of
@@ -43,11 +44,13 @@ class ResolverContract(Contract):
         known_selector: Names a connection that the caller may use.
         unknown_selector: Names nothing.
         other_tenant_selector: Names a connection that the caller must not reach; None where all callers reach all.
+        other_caller: Must not reach what `known_selector` leads the caller to; None where all callers reach all.
     """
 
     known_selector: str | None = None
     unknown_selector: str = "no-such-connection"
     other_tenant_selector: str | None = None
+    other_caller: Any = None
 
     @pytest.fixture
     def resolver(self) -> ConnectionResolver:
@@ -101,6 +104,15 @@ class ResolverContract(Contract):
             explained = door_runs.explain(self.other_tenant_selector, "ConnectionNotFound", answer)
             fail(f"another tenant's connection can be reached: {explained}" + complaints(caplog))
 
+    def test_remembers_nothing_for_others(self, door_runs: "_Runs", colour: Colour) -> None:
+        """What the caller has been given is not given to another tenant's caller who asks for the same."""
+        if self.other_caller is None:
+            pytest.skip("no `other_caller`: every caller may use every connection")
+        own = door_runs.connection(colour, self._known)
+        others = door_runs.connection(colour, self._known, self.other_caller)
+        if own is not None and others is not None and own.id == others.id:
+            fail(f"resolve({self._known!r}) gave {own.id!r} to the caller, and then to `other_caller`, too")
+
     def test_takes_every_selector(self, door_runs: "_Runs", colour: Colour) -> None:
         """Whatever a selector is made of, the outcome is a connection or an error that names the case."""
         for selector, answer in zip(ODD_SELECTORS, door_runs.ask(colour, *ODD_SELECTORS), strict=True):
@@ -151,10 +163,10 @@ class _Runs:
         """The same, on several event loops."""
         return self._doors(_Recorder()).ask_on_loops(LOOPS, [self._contract._request(name) for name in selectors])
 
-    def connection(self, colour: Colour, selector: str) -> Connection | None:
+    def connection(self, colour: Colour, selector: str, caller: Any = None) -> Connection | None:
         """The connection that the door was given; None if it was none."""
         recorder = _Recorder()
-        self._doors(recorder).ask(colour, self._contract._request(selector))
+        self._doors(recorder, caller).ask(colour, self._contract._request(selector))
         return recorder.connections[0] if recorder.connections else None
 
     def request(self, selector: str) -> ProxyRequest:
@@ -188,8 +200,9 @@ class _Runs:
                     f"alone with {_shown(alone)}: look-ups share what they must not"
                 )
 
-    def _doors(self, recorder: "_Recorder") -> Doors:
-        return Doors(self._upstream, self.resolver, recorder, self._contract.caller)
+    def _doors(self, recorder: "_Recorder", caller: Any = None) -> Doors:
+        caller = self._contract.caller if caller is None else caller
+        return Doors(self._upstream, self.resolver, recorder, caller)
 
 
 class _Recorder:

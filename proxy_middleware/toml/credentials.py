@@ -51,7 +51,7 @@ class Kept(NamedTuple):
     tokens: dict[str, str]
 
     def fill_store(self) -> None:
-        """Sets the store up, and puts the refresh tokens in that it has not seen; raises StoreUnavailable."""
+        """Sets the store up, and puts in the refresh tokens that it has not seen; raises what its methods raise."""
         from proxy_middleware.stores import Tokens
 
         if self.store is not None:
@@ -59,7 +59,7 @@ class Kept(NamedTuple):
         for name, refresh_token in self.tokens.items():
             store = getattr(self.entries[name], "store")  # noqa: B009 -- only OAuth2 has one, and is imported lazily
             if store.load(name) is None:
-                store.put(name, Tokens(refresh_token=refresh_token))
+                store.save(name, Tokens(refresh_token=refresh_token), 0)  # Another process may have been first.
 
 
 def read_credentials(file: Table) -> Kept:
@@ -153,7 +153,7 @@ def _rule(value: Any, folder: Any) -> Any:
     from proxy_middleware.credentials import expiry
 
     rules = {"aws": expiry.AWS, "google_ai": expiry.GOOGLE_AI, "slack": expiry.SLACK}
-    if value not in rules:
+    if not isinstance(value, str) or value not in rules:
         raise ValueError(f"has to be one of {', '.join(rules)}")
     return rules[value]
 

@@ -108,6 +108,8 @@ def read_file(path: str | os.PathLike[str]) -> Table:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             # No source line is quoted: it may hold what should not have been written there.
             raise TomlError(path, [str(error)]) from None
+        except (ValueError, RecursionError):
+            raise TomlError(path, ["a number is too long, or lists are nested too deeply"]) from None
     return Table(data, "", Path(path).parent, [])
 
 
@@ -182,6 +184,10 @@ def _environment(name: str) -> str:
     value = os.environ.get(name)
     if not value:
         raise ValueError(f"the environment variable {name} is not set")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"the environment variable {name} is no UTF-8") from None
     return value
 
 

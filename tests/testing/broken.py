@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy_middleware import Connection, ConnectionNotFound, Credential, RefreshFailed, ResponseHead, nonblocking
+from proxy_middleware.resolvers import CachedResolver
 from proxy_middleware.testing import CredentialProviderContract, ResolverContract
 
 ACME = Connection("acme", "https://api.example.com")
@@ -107,6 +108,14 @@ class TestSharesState(OfResolver):
             self.selector = selector
             time.sleep(0.005)
             return super().resolve(self.selector, request)
+
+
+class TestRemembersForOthers(OfResolver):
+    other_caller = "globex"
+
+    @pytest.fixture
+    def resolver(self) -> Any:
+        return CachedResolver(Good(), 30, key=lambda selector, request: selector)
 
 
 class TestBlocks(OfResolver):

@@ -18,6 +18,7 @@ EXPECTED = {
     "TestFreshAttributes": ("test_gives_the_same_connection_every_time", "another attributes each time"),
     "TestChokesOnLength": ("test_takes_every_selector", "raised ValueError"),
     "TestSharesState": ("test_survives_a_crowd", "look-ups share what they must not"),
+    "TestRemembersForOthers": ("test_remembers_nothing_for_others", "and then to `other_caller`, too"),
     "TestBlocks": ("test_does_not_hold_up_the_event_loop", "held up the event loop"),
     "TestBlocksInCoroutine": ("test_does_not_hold_up_the_event_loop", "held up the event loop"),
     "TestObtainsText": ("test_obtain_gives_a_credential", "obtain gave str for 'acme', not a Credential"),

@@ -137,3 +137,23 @@ def test_rotate_encrypts_with_the_first_key(file: Path, monkeypatch: pytest.Monk
 def test_rotate_needs_a_store(file: Path) -> None:
     """A file without a store has no keys to rotate."""
     assert run("key", "rotate", str(file)) == (1, "", f"{file}: store: is missing\n")
+
+
+@pytest.mark.parametrize("command", [("serve",), ("key", "rotate")])
+def test_store_of_another_key(file: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    """A store that this key does not open is told in a line."""
+    url = f"sqlite:///{file.parent}/tokens.db"
+    store = SQLStore(url, keys=[generate_key()])
+    store.create()
+    store.put("crm", Tokens("access", "refresh"))
+    monkeypatch.setenv("NEW", generate_key())
+    monkeypatch.setenv("REFRESH", "refresh")
+    head, _, _ = file.read_text(encoding="utf-8").partition("[connections.crm.credential]")
+    file.write_text(
+        f'{head}[connections.crm.credential]\ntype = "oauth2"\ntoken_url = "https://auth.example/token"\n'
+        f'client_id = "id"\nrefresh_token = "env:REFRESH"\n[store]\nurl = "{url}"\nkeys = ["env:NEW"]\n',
+        encoding="utf-8",
+    )
+    code, said, wrong = run(*command, str(file))
+    assert (code, said, wrong.count("\n")) == (1, "", 1)
+    assert "crm" in wrong

@@ -1,5 +1,6 @@
 """TOML files of connections: what they may say, and what is said of those that are wrong."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,8 @@ WRONG = {
     f'{GOOD}[store]\nurl = "sqlite:///x.db"\nkeys = ["env:CRM_TOKEN"]\n': "store: A key is 32 bytes",
     f'{GOOD}[store]\nurl = "sqlite:///x.db"\n': "store.keys: is missing",
     "callers = ": "Invalid value",
+    f"a = {'1' * 5000}": "a number is too long",
+    f'callers = "anyone"\n{CRM}{OAUTH2}is_rejected = ["slack"]\n': "is_rejected: has to be one of aws",
 }
 
 
@@ -201,3 +204,10 @@ def test_urls_with_passwords_may_be_secrets(file: Path, monkeypatch: pytest.Monk
     for storage in ("memory://", "env:STORAGE"):
         file.write_text(f'{GOOD}[proxy.limits]\nrate = "9/minute"\nrate_storage = "{storage}"\n', encoding="utf-8")
         assert load(file).settings["limits"].rate_storage == "memory://"
+
+
+def test_environment_that_is_no_text(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is no UTF-8 is told by its name, wherever it would be used."""
+    monkeypatch.setenv("OTHER_TOKEN", os.fsdecode(b"\xffsecret"))
+    content = GOOD.replace('"anyone"', '{ alice = "env:OTHER_TOKEN" }')
+    assert problems(file, content) == ["callers.alice: the environment variable OTHER_TOKEN is no UTF-8"]
