@@ -23,6 +23,14 @@ class StartProxy(Protocol):
         ...
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of one server run in one process, which starts it once."""
+    for item in items:
+        server = getattr(item, "callspec", None) and item.callspec.params.get("server")  # type: ignore[attr-defined]
+        if isinstance(server, str):
+            item.add_marker(pytest.mark.xdist_group(server))
+
+
 def pytest_collection_finish() -> None:
     """Thousands of tests are no garbage: without this every collection of it would look at all of them."""
     gc.freeze()

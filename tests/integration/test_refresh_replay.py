@@ -165,7 +165,8 @@ def test_early_rejection(
     first, second = shared_upstream.requests
     assert (second.wait_ended(), second.body == body) == (True, True)
     assert body.startswith(first.body)
-    assert token_of(first) != token_of(second)
+    # A reset may overtake the 401; then the request goes out once more as it is, on a fresh connection.
+    assert token_of(first) != token_of(second) or rest == "RST"
 
 
 def framed(body: bytes, part: int, framing: str) -> tuple[bytes, bytes]:

@@ -86,6 +86,7 @@ class Driver:
         self.blocking = call is None
         self.call = call or (lambda function, *args: function(*args))
         self.opened: list[Any] = []
+        gc.freeze()  # `close` collects what comes from now on, and need not look at all the rest.
 
     def transport(self, **options: Any) -> Any:
         name = "HTTPTransport" if self.blocking else "AsyncHTTPTransport"
