@@ -1,9 +1,9 @@
 """WSGI and ASGI middleware through which an application's users call third-party APIs with stored credentials."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from proxy_middleware._credential import Credential
+from proxy_middleware._lazy import lazily
 from proxy_middleware.access import anyone, bearer_tokens, host_user
 from proxy_middleware.credentials.static import StaticCredentials
 from proxy_middleware.errors import AccessDenied, AmbiguousSelector, ConnectionNotFound, ProxyError, RefreshFailed
@@ -63,17 +63,13 @@ __all__ = [
 ]
 
 # What needs asyncio, sockets or TLS is imported when it is first asked for, so that importing the package stays cheap.
-_LAZY = {
-    "ASGIProxyMiddleware": "proxy_middleware.asgi",
-    "Proxy": "proxy_middleware.proxy",
-    "WSGIProxyMiddleware": "proxy_middleware.wsgi",
-    "load_credentials": "proxy_middleware._entry_points",
-    "load_resolver": "proxy_middleware._entry_points",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
-    return value
+__getattr__ = lazily(
+    __name__,
+    {
+        "ASGIProxyMiddleware": "proxy_middleware.asgi",
+        "Proxy": "proxy_middleware.proxy",
+        "WSGIProxyMiddleware": "proxy_middleware.wsgi",
+        "load_credentials": "proxy_middleware._entry_points",
+        "load_resolver": "proxy_middleware._entry_points",
+    },
+)

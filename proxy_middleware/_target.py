@@ -86,6 +86,17 @@ class Match(NamedTuple):
     target: bytes
 
 
+def checked_selector(selector: str) -> str:
+    """A selector that a program gives, rather than a caller's URL.
+
+    Raises:
+        ValueError: No connection can be called that.
+    """
+    if _SELECTOR.fullmatch(selector.encode("utf-8")) is None:
+        raise ValueError(f"A selector is 1 to 256 of letters, digits, blanks and _.~:@+-, not {selector!r}")
+    return selector
+
+
 def parse_origin(authority: bytes, scheme: str) -> Origin:
     """Parse `host[:port]` strictly: ASCII, no userinfo, no zone, no trailing dot (RFC 3986 section 3.2).
 

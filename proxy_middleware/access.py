@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from proxy_middleware._lazy import lazily
 from proxy_middleware.models import ProxyRequest
 from proxy_middleware.protocols import Authenticator, nonblocking
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from proxy_middleware.jwt import jwt_bearer
 
 __all__ = ["anyone", "bearer_tokens", "host_user", "jwt_bearer"]
+
+# It needs an extra.
+__getattr__ = lazily(__name__, {"jwt_bearer": "proxy_middleware.jwt"})
 
 
 @nonblocking
@@ -95,10 +98,3 @@ def _hashed(callers: Mapping[str, Any]) -> Callable[[bytes], Any]:
 
     known = {digest(token.encode("utf-8")): caller for token, caller in callers.items()}
     return lambda token: known.get(digest(token))
-
-
-# It needs an extra, and is imported when it is first asked for.
-def __getattr__(name: str) -> Any:
-    if name != "jwt_bearer":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("proxy_middleware.jwt").jwt_bearer

@@ -18,7 +18,7 @@ from proxy_middleware.errors import ProxyError
 from proxy_middleware.models import EgressPolicy, ProxyRequest
 from proxy_middleware.protocols import Authenticator, nonblocking
 from proxy_middleware.upstream.dial import default_ssl_context
-from proxy_middleware.upstream.httpx_egress import one_call_transport
+from proxy_middleware.upstream.httpx_egress import answer_of, one_call_transport
 from proxy_middleware.upstream.httpx_library import own_library
 
 try:
@@ -291,19 +291,9 @@ class _FetchedKeys:
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT)
         request = self._library.httpx.Request("GET", self._url, headers=_FIELDS, extensions={"timeout": timeouts})
         with one_call_transport(self._library, _ANYWHERE, default_ssl_context(), deadline) as transport:
-            response = transport.handle_request(request)
-            try:
-                return json.loads(_whole(response))
-            finally:
-                response.close()
-
-
-def _whole(response: Any) -> bytes:
-    if response.status_code != 200:
-        raise ValueError(f"status {response.status_code}")
-    body = bytearray()
-    for piece in response.stream:
-        body += piece
-        if len(body) > MAX_BODY:
+            status, body = answer_of(self._library, transport, request, MAX_BODY, deadline)
+        if status != 200:
+            raise ValueError(f"status {status}")
+        if body is None:
             raise ValueError(f"longer than {MAX_BODY} bytes")
-    return bytes(body)
+        return json.loads(body)

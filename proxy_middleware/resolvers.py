@@ -1,8 +1,9 @@
 """Resolvers: from a selector to a connection."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from proxy_middleware._lazy import lazily
 from proxy_middleware.errors import AmbiguousSelector, ConnectionNotFound
 from proxy_middleware.models import Connection, ProxyRequest
 from proxy_middleware.protocols import nonblocking
@@ -12,14 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedResolver", "StaticResolver"]
 
-
-def __getattr__(name: str) -> Any:
-    # It knows event loops, which importing the package should not load.
-    if name != "CachedResolver":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from proxy_middleware._cached_resolver import CachedResolver
-
-    return CachedResolver
+# It knows event loops, which importing the package should not load.
+__getattr__ = lazily(__name__, {"CachedResolver": "proxy_middleware._cached_resolver"})
 
 
 class StaticResolver:

@@ -13,8 +13,8 @@ from proxy_middleware._drive import Perform, adrive, drive
 from proxy_middleware._exchange import Rules, exchange
 from proxy_middleware._loops import asyncio_loop
 from proxy_middleware._problem import problem
-from proxy_middleware._selector import checked_selector
 from proxy_middleware._steps import Authenticate, Forward, Relay, Steps
+from proxy_middleware._target import checked_selector
 from proxy_middleware._trail import Trail
 from proxy_middleware.errors import CallerLeft, InvalidRequest, InvalidTarget, ProxyError
 from proxy_middleware.models import ProxyRequest, Timeouts

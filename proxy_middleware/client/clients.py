@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from proxy_middleware._selector import checked_selector
+from proxy_middleware._target import checked_selector
 from proxy_middleware.client.calls import Caller, Options
 from proxy_middleware.client.errors import error_of, failure
 from proxy_middleware.client.response import Response

@@ -1,8 +1,8 @@
 """Credential providers."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from proxy_middleware._lazy import lazily
 from proxy_middleware.credentials.static import StaticCredentials
 
 if TYPE_CHECKING:
@@ -25,20 +25,17 @@ __all__ = [
 ]
 
 # What needs an extra, or takes long to be imported, is when it is first asked for.
-_LAZY = {
-    "AWS": "expiry",
-    "GOOGLE_AI": "expiry",
-    "SLACK": "expiry",
-    "AWSSigV4": "aws",
-    "ExpiryRule": "expiry",
-    "JWTBearer": "oauth2",
-    "OAuth1": "oauth1",
-    "OAuth2": "oauth2",
-    "expired_when": "expiry",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"proxy_middleware.credentials.{_LAZY[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "AWS": ".expiry",
+        "GOOGLE_AI": ".expiry",
+        "SLACK": ".expiry",
+        "AWSSigV4": ".aws",
+        "ExpiryRule": ".expiry",
+        "JWTBearer": ".oauth2",
+        "OAuth1": ".oauth1",
+        "OAuth2": ".oauth2",
+        "expired_when": ".expiry",
+    },
+)

@@ -16,7 +16,7 @@ from typing import Any
 from proxy_middleware.errors import AddressRefused
 from proxy_middleware.models import EgressPolicy
 from proxy_middleware.upstream.dial import default_ssl_context
-from proxy_middleware.upstream.httpx_egress import one_call_transport
+from proxy_middleware.upstream.httpx_egress import answer_of, one_call_transport
 from proxy_middleware.upstream.httpx_library import bound_method, library_of, own_library
 
 __all__ = ["Granted", "Outage", "Refused", "TokenEndpoint"]
@@ -148,25 +148,10 @@ class TokenEndpoint:
             extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), left)},
         )
         if self._transport is not None:
-            return self._exchange(self._transport, request, deadline + LATE)
+            return answer_of(self._library, self._transport, request, MAX_BODY, deadline + LATE)
         egress = self._egress or EgressPolicy()
         with one_call_transport(self._library, egress, self._ssl_context(), deadline) as transport:
-            return self._exchange(transport, request, deadline)
-
-    def _exchange(self, transport: Any, request: Any, deadline: float) -> tuple[int, bytes | None]:
-        """Status and body; None is a body that is too long."""
-        response = transport.handle_request(request)
-        try:
-            body = bytearray()
-            for chunk in response.stream:
-                body += chunk
-                if len(body) > MAX_BODY:
-                    return response.status_code, None
-                if time.monotonic() > deadline:
-                    raise self._library.httpx.ReadTimeout("")
-            return response.status_code, bytes(body)
-        finally:
-            response.close()
+            return answer_of(self._library, transport, request, MAX_BODY, deadline)
 
     def _ssl_context(self) -> ssl.SSLContext:
         # No cached_property: up to Python 3.11 that has a lock, which a fork may leave locked.

@@ -1,8 +1,8 @@
 """Ready-made observers: log records, OpenTelemetry spans and metrics, Prometheus metrics."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from proxy_middleware._lazy import lazily
 from proxy_middleware.observe.logging import LoggingObserver
 
 if TYPE_CHECKING:
@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["LoggingObserver", "OpenTelemetryObserver", "PrometheusObserver"]
 
 # What needs an extra is imported when it is first asked for.
-_LAZY = {"OpenTelemetryObserver": "otel", "PrometheusObserver": "prometheus"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"proxy_middleware.observe.{_LAZY[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {"OpenTelemetryObserver": ".otel", "PrometheusObserver": ".prometheus"},
+)

@@ -3,8 +3,9 @@
 Everything but the contracts and the module `fixtures` works without pytest, in plain and in asynchronous code.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from proxy_middleware._lazy import lazily
 
 if TYPE_CHECKING:
     from proxy_middleware.testing.clock import FakeClock
@@ -27,19 +28,16 @@ __all__ = [
 ]
 
 # The contracts need pytest, which a test suite of another kind may do without.
-_LAZY = {
-    "CredentialProviderContract": "provider_contract",
-    "ExpiringCredentials": "credentials",
-    "FakeClock": "clock",
-    "FakeUpstream": "upstream",
-    "ReceivedRequest": "messages",
-    "Reply": "messages",
-    "ResolverContract": "resolver_contract",
-    "assert_no_credentials": "leaks",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"proxy_middleware.testing.{_LAZY[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "CredentialProviderContract": ".provider_contract",
+        "ExpiringCredentials": ".credentials",
+        "FakeClock": ".clock",
+        "FakeUpstream": ".upstream",
+        "ReceivedRequest": ".messages",
+        "Reply": ".messages",
+        "ResolverContract": ".resolver_contract",
+        "assert_no_credentials": ".leaks",
+    },
+)

@@ -15,7 +15,7 @@ from proxy_middleware.upstream.egress import AddrInfo, dialable
 from proxy_middleware.upstream.httpx_library import Library
 from proxy_middleware.upstream.lookup import Lookups
 
-__all__ = ["one_call_transport"]
+__all__ = ["answer_of", "one_call_transport"]
 
 
 def one_call_transport(library: Library, egress: EgressPolicy, ssl_context: ssl.SSLContext, deadline: float) -> Any:
@@ -38,6 +38,30 @@ def one_call_transport(library: Library, egress: EgressPolicy, ssl_context: ssl.
         network_backend=_CheckedBackend(egress, deadline, httpcore),
     )
     return transport
+
+
+def answer_of(library: Library, transport: Any, request: Any, limit: int, deadline: float) -> tuple[int, bytes | None]:
+    """Sends a request, and reads all of the answer: its status and its body, None for one that is too long.
+
+    Args:
+        library: Whose request it is.
+        transport: A blocking one, which may be of the application's own, and know no deadline.
+        request: The request.
+        limit: Bytes that the body may have.
+        deadline: By `time.monotonic()`; later pieces are a `ReadTimeout`.
+    """
+    response = transport.handle_request(request)
+    try:
+        body = bytearray()
+        for piece in response.stream:
+            body += piece
+            if len(body) > limit:
+                return response.status_code, None
+            if time.monotonic() > deadline:
+                raise library.httpx.ReadTimeout("")
+        return response.status_code, bytes(body)
+    finally:
+        response.close()
 
 
 class _CheckedBackend:
