@@ -69,6 +69,27 @@ async def within(seconds: float | None, awaitable: Awaitable[Any]) -> Any:
     raise RefreshFailed
 
 
+async def read_apart(body: Any) -> bytes:
+    """The next piece of a request's body, for readers whom a transport may cancel while the request goes on.
+
+    Who waits in `receive` must not be: where the loop is asyncio's, that is a task of its own, for which the next
+    reader waits.
+    """
+    loop = asyncio_loop()
+    if loop is None:
+        return await body.read()  # type: ignore[no-any-return]
+    reading: asyncio.Task[bytes] = loop.create_task(body.read())
+    reading.add_done_callback(_see)
+    await asyncio.wait([reading])
+    return reading.result()
+
+
+def _see(task: "asyncio.Task[Any]") -> None:
+    """The error of a task that nobody may be waiting for any more; the body keeps it for its next reader."""
+    if not task.cancelled():
+        task.exception()
+
+
 class OneTask:
     """An iterator that is read in one task, from its first piece to its last, whoever asks for them.
 

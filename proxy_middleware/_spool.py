@@ -12,14 +12,21 @@ READ_SIZE = 64 * 1024
 class Spool:
     """Keeps what is added to it, until that is more than the limits allow.
 
+    Args:
+        limits: How much may be kept.
+        length: Bytes that will be added, where that is known. Of more than may be kept, nothing goes to the disk.
+
     Attributes:
         size: Bytes kept.
         overflown: Whether more was added than may be kept, so that the end is missing.
     """
 
-    def __init__(self, limits: Replay) -> None:
+    def __init__(self, limits: Replay, length: int | None = None) -> None:
         self._memory_limit = limits.memory
         self._limit = limits.memory + limits.disk
+        if length is not None and length > self._limit:
+            # What is in memory still serves the second try after a connection that turns out to be dead.
+            self._limit = limits.memory
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
         self.size = 0
@@ -29,7 +36,7 @@ class Spool:
 
     def uses_disk(self, more: int = 0) -> bool:
         """Whether adding this many bytes touches the disk."""
-        return not self.overflown and self.size + more > self._memory_limit
+        return not self.overflown and self._memory_limit < self.size + more <= self._limit
 
     def add(self, data: bytes) -> None:
         """Keeps more bytes."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import anyio.to_thread
 
-from proxy_middleware._loops import asyncio_loop
 from proxy_middleware._spool import Spool
 from proxy_middleware._trail import Ending
 from proxy_middleware.errors import CallerLeft, InvalidRequest, PayloadTooLarge
@@ -18,12 +17,11 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 class RequestBody(Ending):
     """A request body as the engine reads it.
 
-    `receive` has one owner at a time. A pending `receive` is never cancelled, since some servers would lose its chunk:
-    once a body does not come at once, each pull is a task of its own, which the next reader finds if the one before
-    has been cancelled.
+    `receive` has one owner at a time, and is not cancelled before the request is over, since some servers would lose
+    its chunk. An upload that is given up while it waits there gets what comes, and whoever reads the body again waits
+    for that upload where the kept part ends.
 
     Attributes:
-        at_end: Whether everything has been read.
         ended: Whether everything has come.
         answered: Whether the last of the response is on its way.
         loop: The running event loop, where it is asyncio's.
@@ -31,7 +29,6 @@ class RequestBody(Ending):
     """
 
     # Defaults stand in the class, so that making one per request costs little.
-    at_end = False
     ended = False
     answered = False
     sending_since: float | None = None
@@ -40,8 +37,11 @@ class RequestBody(Ending):
     _size = 0
     _spool: Spool | None = None
     _position: int | None = None  # Where in the spool to read on, while replaying.
-    _pending: asyncio.Task[tuple[bytes, bool]] | None = None
+    _turn = 0  # How often the body has been rewound: who began to read before that leaves everything as it is.
+    _pending: asyncio.Task[Any] | None = None  # Who waits in `receive`, where the loop is asyncio's.
+    _failure: Exception | None = None  # What that has come to.
     _pushed_back: bytes | None = None
+    _unkept: bytes | None = None  # The piece for which the spool had no room, if nothing has come after it.
 
     def __init__(self, receive: Receive, limit: int | None, replay: Replay) -> None:
         self._receive = receive
@@ -51,15 +51,22 @@ class RequestBody(Ending):
     def expect(self, length: int | None) -> None:
         """So many bytes will come; None where only the end tells."""
         self._length = length
-        self.at_end = self.ended = length == 0
+        self.ended = length == 0
 
     def keep(self) -> None:
         """From the start, keep what is read, so that it can be sent again."""
         if self._spool is None and not self._size:
-            self._spool = Spool(self._replay)
+            self._spool = Spool(self._replay, self._length)
         elif self._spool is None and self._pushed_back is not None:
-            self._spool = Spool(self._replay)
+            self._spool = Spool(self._replay, self._length)
             self._spool.add(self._pushed_back)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything has been read."""
+        if self._position is None or self._spool is None:
+            return self.ended and self._pushed_back is None
+        return self.ended and self._position == self._spool.size and not self._spool.overflown
 
     @property
     def replayable(self) -> bool:
@@ -68,15 +75,15 @@ class RequestBody(Ending):
 
     def rewind(self) -> None:
         """Starts over; only where it is replayable."""
+        self._turn += 1
         self._position = 0
         self._pushed_back = None
-        self.at_end = self.ended and not self._size
 
     async def probe(self) -> bool:
         """Whether there is a body at all."""
         data = await self.read()
         if data:
-            self._pushed_back, self.at_end = data, False
+            self._pushed_back = data
         return bool(data)
 
     async def collect(self, limit: int) -> bytes:
@@ -99,63 +106,74 @@ class RequestBody(Ending):
             InvalidRequest: More came than was announced.
             PayloadTooLarge: More came than is allowed.
         """
+        if self._position is not None:
+            return await self._read_again(self._position)
         if self._pushed_back is not None:
             data, self._pushed_back = self._pushed_back, None
-        elif self._position is None:
-            data = await self._next()
-        else:
-            data = await self._read_again(self._position)
-        self.at_end = self.ended and self._position is None
-        return data
-
-    async def _next(self) -> bytes:
-        loop = asyncio_loop() if self._size else None
-        if loop is None:
-            # Nobody else reads yet, or nobody cancels readers.
-            return (await self._pull())[0]
-        if self._pending is None:
-            self._pending = loop.create_task(self._pull())
-        data, _ = await asyncio.shield(self._pending)
-        self._pending = None
-        return data
+            return data
+        return await self._pull()
 
     async def _read_again(self, position: int) -> bytes:
-        spool = self._spool
+        spool, turn = self._spool, self._turn
         assert spool is not None
+        while position == spool.size and self._pending is not None:
+            # An upload that was given up: what it gets may be kept. A bare `await` would pass a cancellation on to it.
+            await asyncio.wait([self._pending])
+            if self._turn != turn:
+                return b""
         if position < spool.size:
             data = await _on_disk(spool.read, position) if spool.uses_disk() else spool.read(position)
-            position += len(data)
-            self._position = None if self.ended and position == spool.size and not spool.overflown else position
-            return data
-        if self._pending is not None:
-            data, kept = await asyncio.shield(self._pending)
-            self._pending = None
-            if kept:
-                # It is in the spool, where it may have been read before its pull was done.
-                return await self._read_again(position)
-            self._position = None
+            if self._turn == turn:
+                self._position = position + len(data)
             return data
         self._position = None
-        return b"" if self.ended else await self._next()
+        if self._unkept is not None:
+            return self._unkept
+        return b"" if self.ended else await self._pull()
 
-    async def _pull(self) -> tuple[bytes, bool]:
-        """The next piece from the server, and whether it has been kept."""
+    async def _pull(self) -> bytes:
+        """The next piece from the server."""
+        if self._failure is not None:
+            raise self._failure
+        self._pending = None if self.loop is None else asyncio.current_task(self.loop)
+        self._unkept = None
+        try:
+            data, more = await self._receive_piece()
+            self._count(len(data), more)
+            if self._spool is not None and not self._spool.overflown:
+                await self._add(self._spool, data)
+        except Exception as error:
+            if self._spool is not None:
+                self._failure = error
+            raise
+        except asyncio.CancelledError:
+            # The request is over; or else what was to come may be lost, and the body cannot be sent again.
+            if self._spool is not None:
+                self._spool.close()
+            raise
+        finally:
+            self._pending = None
+        # Not before: a replay that reads meanwhile would take what has been kept so far for the whole.
+        self.ended = not more or self._size == self._length
+        return data
+
+    async def _receive_piece(self) -> tuple[bytes, bool]:
+        """What comes next, and whether there is more."""
         data, more = b"", True
         while more and not data:
             message = await self._receive()
             if message["type"] != "http.request":
                 raise CallerLeft
             data, more = message.get("body", b""), message.get("more_body", False)
-        self._count(len(data), more)
-        spool = self._spool
-        if spool is not None and not spool.overflown:
-            if spool.uses_disk(len(data)):
-                await _on_disk(spool.add, data)
-            else:
-                spool.add(data)
-        # Not before: a replay that reads meanwhile would take what has been kept so far for the whole.
-        self.ended = not more or self._size == self._length
-        return data, spool is not None and not spool.overflown
+        return data, more
+
+    async def _add(self, spool: Spool, data: bytes) -> None:
+        if spool.uses_disk(len(data)):
+            await _on_disk(spool.add, data)
+        else:
+            spool.add(data)
+        if spool.overflown:
+            self._unkept = data
 
     def _count(self, size: int, more: bool) -> None:
         self._size += size
@@ -185,9 +203,10 @@ class RequestBody(Ending):
     def close(self) -> None:
         """Forgets the body: the request is over."""
         self.over(self._size)
-        pending = self._pending
-        if pending is not None and not pending.cancel() and not pending.cancelled():
-            pending.exception()  # Seen, so that asyncio does not report it as lost.
+        self._turn += 1
+        self._failure = None  # Its traceback leads back to here.
+        if self._pending is not None:
+            self._pending.cancel()
         if self._spool is not None:
             self._spool.close()
 

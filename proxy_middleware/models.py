@@ -117,7 +117,8 @@ class Replay:
 
     Attributes:
         memory: Bytes kept in memory.
-        disk: Further bytes kept in an unnamed temporary file. A longer body is sent once only.
+        disk: Further bytes kept in an unnamed temporary file. A longer body is sent once only, and where its length is
+            known nothing of it is written to disk.
     """
 
     memory: int = 256 * 1024

@@ -106,7 +106,7 @@ class RequestBody(Ending):
     def keep(self) -> None:
         """From the start, keep what is read, so that it can be sent again."""
         if self._spool is None:
-            self._spool = Spool(self._replay)
+            self._spool = Spool(self._replay, self._length)
             self._spool.add(self._pushed_back or b"")
 
     @property

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy_middleware import Replay, _spool
+from proxy_middleware import Replay, _spool, asgi_body, wsgi_body
 from proxy_middleware._spool import Spool
 from tests.upstreams import WAIT
 
@@ -85,6 +85,43 @@ def test_disk_is_touched_only_beyond_memory() -> None:
     assert spool.overflown
     assert not spool.uses_disk(1)
     spool.close()
+
+
+def test_known_to_be_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be kept whole never touches the disk; its beginning can be read again, as far as memory goes."""
+    monkeypatch.setattr(_spool, "TemporaryFile", missing)
+    spool = Spool(Replay(memory=4, disk=100), 105)
+    assert not spool.uses_disk(5)
+    spool.add(b"1234")
+    assert not spool.uses_disk()
+    assert not spool.uses_disk(1)
+    assert (spool.overflown, everything(spool)) == (False, b"1234")
+    spool.add(b"5")
+    assert (spool.overflown, everything(spool)) == (True, b"1234")
+    spool.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("length", "files"), [(40, 1), (41, 0)])
+async def test_bodies_know_their_length(monkeypatch: pytest.MonkeyPatch, length: int, files: int) -> None:
+    """A body of either door goes to the disk only if its length allows that all of it is kept."""
+    left = [BytesIO(), BytesIO()]
+    monkeypatch.setattr(_spool, "TemporaryFile", lambda **_: left.pop())
+    replay, content = Replay(memory=10, disk=30), b"x" * length
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": content}
+
+    asgi = asgi_body.RequestBody(receive, None, replay)
+    wsgi = wsgi_body.RequestBody({"wsgi.input": BytesIO(content)}, None, replay)
+    for body in (asgi, wsgi):
+        body.expect(length)
+        body.keep()
+    assert await asgi.read() == wsgi.read() == content
+    assert [asgi.replayable, wsgi.replayable] == [bool(files)] * 2
+    assert len(left) == 2 - 2 * files
+    asgi.close()
+    wsgi.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"ab", b"abcdef"])

@@ -44,6 +44,7 @@ class Response(Message):
 
     Attributes:
         arrival: Done once its head is complete, or with what kept it from becoming so.
+        pump: The upload; held here, since a running loop keeps only weak references to its tasks.
     """
 
     retried = False
@@ -129,10 +130,8 @@ class Response(Message):
         self._connection.give_up(self)
 
     async def aclose(self) -> None:
-        """Gives the response up, and returns when nobody reads the request's body any more."""
+        """Gives the response up, and the upload; what that still waits for goes to whoever reads the body next."""
         self.abort()
-        if self.pump is not None:
-            await asyncio.wait([self.pump])
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -187,25 +186,33 @@ class Connection(asyncio.BufferedProtocol):
         return response
 
     async def _upload(self, forward: Forward, response: Response) -> None:
-        """Passes the rest of the caller's body on, as fast as the upstream takes it."""
+        """Passes the rest of the caller's body on, as fast as the upstream takes it.
+
+        Never cancelled for the connection's sake, since the caller's server may lose what it waits for: it looks after
+        each wait whether the connection is still there. Whoever ends the request cancels who still waits in `read`.
+        """
         body, idle = forward.body, forward.timeouts.idle
         try:
-            while not body.at_end:
+            while self.alive and not body.at_end:
                 if self._writable is not None:
                     await self._writable
+                    continue
                 data = await body.read()
-                if self._transport.is_closing():
-                    return
-                self._transport.write(encode_chunk(data) if forward.chunked else data)
-                self._moved(response, idle)
-            if forward.chunked:
-                self._transport.write(LAST_CHUNK)
+                if self.alive:
+                    self._transport.write(encode_chunk(data) if forward.chunked else data)
+                    self._moved(response, idle)
         except Exception as error:
             self._fail(error)
         else:
-            self._uploaded = True
-            if not response.streaming:
-                self.watch(forward.timeouts.head, HeadTimeout)
+            if self.alive:
+                self._finish_upload(forward, response)
+
+    def _finish_upload(self, forward: Forward, response: Response) -> None:
+        if forward.chunked:
+            self._transport.write(LAST_CHUNK)
+        self._uploaded = True
+        if not response.streaming:
+            self.watch(forward.timeouts.head, HeadTimeout)
 
     def _moved(self, response: Response, idle: float | None) -> None:
         """Some of the upload has gone out; where the response comes in already, that counts for it, too."""
@@ -339,8 +346,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def _closed(self) -> None:
         self._lost = True
-        if self._response is not None and self._response.pump is not None:
-            self._response.pump.cancel()
         self._response = None
         self._deadline = None
         self.resume_writing()

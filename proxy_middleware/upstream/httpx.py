@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 from anyio.lowlevel import RunVar
 
+from proxy_middleware._loops import read_apart
 from proxy_middleware._steps import Forward
 from proxy_middleware.errors import HeadTimeout
 from proxy_middleware.models import EgressPolicy, Limits
@@ -181,7 +182,7 @@ class _AsyncContent:
         data, self._first = self._first, b""
         while not data and self._body is not None and not self._body.at_end:
             try:
-                data = await self._body.read()
+                data = await read_apart(self._body)
             except Exception as error:
                 self.failure = error
                 raise

@@ -49,32 +49,49 @@ async def making_engines() -> AsyncIterator[MakeEngine]:
 
 
 class FakeBody(blocking.FakeBody):
-    """A request body of these pieces; one that is an exception is raised instead, one that is an event waited for."""
+    """A request body of these pieces; one that is an exception is raised instead, one that is an event waited for.
+
+    As with the real one, an upload that was given up waits on for its piece, and whoever reads next waits for it.
+    """
 
     def __init__(self, *pieces: bytes | Exception | asyncio.Event, replayable: bool = False) -> None:
         super().__init__(*pieces, replayable=replayable)  # type: ignore[arg-type]
         self.kept = 0
-        self.reading = False
+        self._turn = 0
+        self._reader: asyncio.Task[Any] | None = None
+
+    @property
+    def reading(self) -> bool:
+        """Whether somebody waits for a piece."""
+        return self._reader is not None
 
     def keep(self) -> None:
         super().keep()
         self.kept += 1
 
     def rewind(self) -> None:
-        assert not self.reading
+        self._turn += 1
         super().rewind()
 
     async def read(self) -> bytes:  # type: ignore[override]
+        turn = self._turn
+        if self._reader is not None:
+            await asyncio.wait([self._reader])
         assert not self.reading
-        self.reading = True
+        self._reader = asyncio.current_task()
         try:
             while isinstance(event := self.pieces[self.position], asyncio.Event):
                 await event.wait()
-                self.position += 1
+                self.position += self._turn == turn
             await asyncio.sleep(0)
-            return super().read()
+            return super().read() if self._turn == turn else b""
         finally:
-            self.reading = False
+            self._reader = None
+
+    def close(self) -> None:
+        """The request is over."""
+        if self._reader is not None:
+            self._reader.cancel()
 
 
 def pool_of(engine: AsyncioUpstream) -> Pool:

@@ -18,7 +18,17 @@ from proxy_middleware.errors import (
 from proxy_middleware.models import Timeouts
 from proxy_middleware.upstream.asyncio import AsyncioUpstream
 from tests.upstream.blocking import BIG, PIECE, UNFINISHED, doing, never, request, sending, waiting
-from tests.upstream.nonblocking import LOOPS, FakeBody, MakeEngine, making_engines, pool_of, read_all, taken, until
+from tests.upstream.nonblocking import (
+    LOOPS,
+    FakeBody,
+    MakeEngine,
+    making_engines,
+    pool_of,
+    read_all,
+    taken,
+    tasks,
+    until,
+)
 from tests.upstreams import WAIT, Exchange, ScriptedUpstream, response
 from tests.wire import chunked
 
@@ -268,7 +278,7 @@ class TestDuplex:
             answer = await engine.send(request(upstream, b"POST", body=body))
             arrived.set()
             assert (answer.status, await read_all(answer), body.at_end) == (413, b"too large", False)
-            await answer.aclose()
+            await until(lambda: not tasks())
             assert not body.reading
         assert upstream.connections == 2
 
