@@ -24,6 +24,7 @@ from proxy_middleware._steps import (
     Step,
     Steps,
 )
+from proxy_middleware._trail import Trail, reason
 from proxy_middleware.errors import CallerLeft, InternalError, ProxyError, RefreshFailed, ResponseTruncated
 
 Perform = Mapping[type, Call]
@@ -31,7 +32,7 @@ Perform = Mapping[type, Call]
 # The loops. A performer's answer may be awaitable, whatever kind of function gave it.
 
 
-async def adrive(steps: Steps, perform: Perform) -> Relay:
+async def adrive(steps: Steps, perform: Perform, trail: Trail | None = None) -> Relay:
     """Performs the steps on an event loop.
 
     Raises:
@@ -44,15 +45,29 @@ async def adrive(steps: Steps, perform: Perform) -> Relay:
         step = next(steps)
         while True:
             try:
-                if type(step) is Forward:
+                kind = type(step)
+                if kind is Forward:
+                    if trail is not None:
+                        trail.tell("attempt", step)
                     value = response = await send(step)
+                    if trail is not None:
+                        trail.tell("response_started", response)
                 else:
-                    value = perform[type(step)](*step)
+                    if trail is not None and kind is Refresh:
+                        trail.tell("refresh_started")
+                    value = perform[kind](*step)
                     if hasattr(value, "__await__"):
                         value = await value
+                    if trail is not None:
+                        if kind is Resolve:
+                            trail.tell("resolved", value)
+                        elif kind is Refresh:
+                            trail.tell("refresh_finished")
             except Exception as error:
-                failed, step = step, None
-                step = steps.throw(_answerable(failed, error))
+                answer, step = _answerable(step, error), None
+                if trail is not None and kind is Refresh:
+                    trail.tell("refresh_finished", None, reason(answer))
+                step = steps.throw(answer)
             else:
                 step = None
                 step = steps.send(value)
@@ -65,7 +80,7 @@ async def adrive(steps: Steps, perform: Perform) -> Relay:
         raise _answerable(step, error) from None
 
 
-def drive(steps: Steps, perform: Perform) -> Relay:
+def drive(steps: Steps, perform: Perform, trail: Trail | None = None) -> Relay:
     """Performs the steps in the calling thread. Raises what `adrive` raises."""
     send, response = perform[Forward], None
     step: Step | None = None
@@ -73,15 +88,29 @@ def drive(steps: Steps, perform: Perform) -> Relay:
         step = next(steps)
         while True:
             try:
-                if type(step) is Forward:
+                kind = type(step)
+                if kind is Forward:
+                    if trail is not None:
+                        trail.tell("attempt", step)
                     value = response = send(step)
+                    if trail is not None:
+                        trail.tell("response_started", response)
                 else:
-                    value = perform[type(step)](*step)
+                    if trail is not None and kind is Refresh:
+                        trail.tell("refresh_started")
+                    value = perform[kind](*step)
                     if hasattr(value, "__await__"):
                         value = background.run(value)
+                    if trail is not None:
+                        if kind is Resolve:
+                            trail.tell("resolved", value)
+                        elif kind is Refresh:
+                            trail.tell("refresh_finished")
             except Exception as error:
-                failed, step = step, None
-                step = steps.throw(_answerable(failed, error))
+                answer, step = _answerable(step, error), None
+                if trail is not None and kind is Refresh:
+                    trail.tell("refresh_finished", None, reason(answer))
+                step = steps.throw(answer)
             else:
                 step = None
                 step = steps.send(value)

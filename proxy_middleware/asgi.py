@@ -15,7 +15,7 @@ from proxy_middleware._loops import asyncio_loop
 from proxy_middleware._problem import problem
 from proxy_middleware._steps import Relay
 from proxy_middleware._target import Match
-from proxy_middleware._trail import Trail
+from proxy_middleware._trail import Trail, as_one
 from proxy_middleware._unframed import Unframed
 from proxy_middleware.asgi_body import Receive, RequestBody
 from proxy_middleware.errors import CallerLeft, ConnectionTerminated, ProxyError, ResponseTruncated
@@ -64,7 +64,7 @@ class ASGIProxyMiddleware:
         self.proxy = proxy
         self._match = proxy.matcher.match_asgi
         self._rules = proxy.asgi_rules
-        self._observers = proxy.observers
+        self._observe = as_one(proxy.observers)
         self._perform, self._perform_elsewhere = proxy.asgi_performers()
         self._thread = threading.local()  # Has the patrol: to ask for the running loop is a system call up to 3.11.
 
@@ -74,8 +74,10 @@ class ASGIProxyMiddleware:
             try:
                 match = self._match(scope)
             except ProxyError as error:
-                if self._observers:
-                    Trail(self._observers, scope["method"], "").finish(error, 0)
+                if self._observe is not None:
+                    trail = Trail(self._observe, scope["method"], "")
+                    trail.error = error
+                    trail.finish(0)
                 await _answer(send, error)
                 return
             if match is not None:
@@ -143,10 +145,9 @@ class ASGIProxyMiddleware:
         try:
             try:
                 steps = exchange(request, request.scope["http_version"], body, self._rules)
-                if self._observers:
-                    body.trail = Trail(self._observers, request.method, request.selector)
-                    steps = body.trail.follow(steps)
-                relay = await adrive(steps, perform)
+                if self._observe is not None:
+                    body.trail = Trail(self._observe, request.method, request.selector)
+                relay = await adrive(steps, perform, body.trail)
                 response, fields, has_length = relay
                 try:
                     unframed = None if has_length else self.proxy.unframed.asgi(relay, request, send)
@@ -287,8 +288,10 @@ class _WatchedBody(RequestBody):
         self.patrol.bodies.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._pending is not None or self._spool is not None or self.trail is not None or self.leave is not None:
+        if self._pending is not None or self._spool is not None or self.leave is not None:
             super().close()
+        elif self.trail is not None:
+            self.trail.finish(self._size)
 
 
 class _Patrol:

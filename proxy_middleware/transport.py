@@ -15,7 +15,7 @@ from proxy_middleware._loops import asyncio_loop
 from proxy_middleware._problem import problem
 from proxy_middleware._steps import Authenticate, Forward, Relay, Steps
 from proxy_middleware._target import checked_selector
-from proxy_middleware._trail import Trail
+from proxy_middleware._trail import Trail, as_one
 from proxy_middleware.errors import CallerLeft, InvalidRequest, InvalidTarget, ProxyError
 from proxy_middleware.models import ProxyRequest, Timeouts
 from proxy_middleware.transport_body import AsyncSource, AsyncStream, Body, Source, Stream
@@ -53,7 +53,7 @@ class ProxyTransport:
         self._proxy = proxy
         self._selector = checked_selector(selector)
         self._caller = caller
-        self._observers = proxy.observers
+        self._observe = as_one(proxy.observers)
         self._async_rules = _unguarded(proxy.asgi_rules)
         self._rules = _unguarded(proxy.wsgi_rules)
         self._on_loops: tuple[Perform, Perform] | None = None
@@ -67,7 +67,7 @@ class ProxyTransport:
         if self._in_thread is None:
             self._in_thread = {**self._proxy.wsgi_performers(), Authenticate: _given}
         try:
-            relay = drive(self._steps(request, body, rules), _within(request, self._in_thread))
+            relay = drive(self._steps(request, body, rules), _within(request, self._in_thread), body.trail)
         except BaseException as error:
             return _instead(error, source.failure, body, library)
         _limit(relay, request)
@@ -82,7 +82,8 @@ class ProxyTransport:
         body = asgi_body.RequestBody(source.receive, rules.limits.request_body, rules.replay)
         body.loop = asyncio_loop()
         try:
-            relay = await adrive(self._steps(request, body, rules), _within(request, self._performers(body.loop)))
+            perform = _within(request, self._performers(body.loop))
+            relay = await adrive(self._steps(request, body, rules), perform, body.trail)
         except BaseException as error:
             try:
                 return _instead(error, source.failure, body, library)
@@ -99,13 +100,12 @@ class ProxyTransport:
         return self._on_loops[loop is None]
 
     def _steps(self, request: Any, body: Body, rules: Rules) -> Steps:
-        if self._observers:
-            body.trail = Trail(self._observers, request.method, self._selector)
+        if self._observe is not None:
+            body.trail = Trail(self._observe, request.method, self._selector)
         fields = [(name.lower(), value) for name, value in request.headers.raw]
         made = ProxyRequest(request.method, self._selector, _target(request), fields, None, self._caller)
         # As in HTTP/2, where the fields need not say whether there is a body.
-        steps = exchange(made, "2", body, rules)
-        return steps if body.trail is None else body.trail.follow(steps)
+        return exchange(made, "2", body, rules)
 
     def close(self) -> None:
         """Nothing: the pools are the proxy's."""

@@ -10,7 +10,7 @@ from proxy_middleware._fields import Field, clean_values
 from proxy_middleware._problem import problem
 from proxy_middleware._steps import Relay
 from proxy_middleware._target import Match
-from proxy_middleware._trail import Trail
+from proxy_middleware._trail import Trail, as_one
 from proxy_middleware._unframed import Unframed
 from proxy_middleware.errors import (
     CallerLeft,
@@ -56,7 +56,7 @@ class WSGIProxyMiddleware:
         self.proxy = proxy
         self._match = proxy.matcher.match_wsgi
         self._rules = proxy.wsgi_rules
-        self._observers = proxy.observers
+        self._observe = as_one(proxy.observers)
         self._perform = proxy.wsgi_performers()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -64,8 +64,10 @@ class WSGIProxyMiddleware:
         try:
             match = self._match(environ)
         except ProxyError as error:
-            if self._observers:
-                Trail(self._observers, environ["REQUEST_METHOD"], "").finish(error, 0)
+            if self._observe is not None:
+                trail = Trail(self._observe, environ["REQUEST_METHOD"], "")
+                trail.error = error
+                trail.finish(0)
             return _answer(error, start_response)
         if match is None:
             return self.app(environ, start_response)
@@ -86,8 +88,8 @@ class WSGIProxyMiddleware:
     def _respond(
         self, match: Match, environ: Environ, body: RequestBody, start_response: StartResponse
     ) -> Iterable[bytes]:
-        if self._observers:
-            body.trail = Trail(self._observers, environ["REQUEST_METHOD"], match.selector)
+        if self._observe is not None:
+            body.trail = Trail(self._observe, environ["REQUEST_METHOD"], match.selector)
         request = ProxyRequest(
             environ["REQUEST_METHOD"],
             match.selector,
@@ -101,9 +103,7 @@ class WSGIProxyMiddleware:
         check_framing(environ)
         version = environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2]
         steps = exchange(request, version, body, self._rules)
-        if body.trail is not None:
-            steps = body.trail.follow(steps)
-        relay = drive(steps, self._perform)
+        relay = drive(steps, self._perform, body.trail)
         try:
             return self._begin(relay, request, body, start_response)
         except BaseException:

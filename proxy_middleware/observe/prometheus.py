@@ -94,10 +94,11 @@ class PrometheusObserver:
     def _finish(self, event: Event) -> None:
         own = self._own(event)
         labels = _method(event), _status(event), event.error or "", *own
-        self._durations.labels(*labels).observe(event.timings["total"])
+        timings = event.timings  # Made when it is read.
+        self._durations.labels(*labels).observe(timings["total"])
         for phase, durations in self._phases.items():
-            if phase in event.timings:
-                durations.observe(event.timings[phase])
+            if phase in timings:
+                durations.observe(timings[phase])
         (self._received.labels(*own) if own else self._received).inc(event.received)
         (self._sent.labels(*own) if own else self._sent).inc(event.sent)
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -264,6 +265,29 @@ def test_nothing_secret(upstream: ScriptedUpstream, door: str, watch: Watch) -> 
         told = repr(watch.finished())
     for hidden in (SECRET, TOKEN, QUERY, COOKIE, "hidden", "body-of"):
         assert hidden not in told
+
+
+def test_events_are_values(upstream: ScriptedUpstream, door: str, watch: Watch) -> None:
+    """Events cannot be changed; whichever way they are read, copied or stored, they say the same, and hold no query."""
+    upstream.route(b"/x", response(body=b"ok"))
+    with watched(upstream, door, watch) as caller:
+        assert caller("GET", f"/x?{QUERY}").status == 200
+        events = watch.finished()
+    for event in events:
+        values = [getattr(event, name) for name in Event._fields]
+        assert list(event) == list(event._asdict().values()) == values
+        assert [event[index] for index in range(len(values))] == list(event[:]) == values
+        assert event == Event(*values)
+        assert not event != Event(*values)  # noqa: SIM202 -- the other operator
+        assert event != event._replace(attempts=7)
+        assert len({event, event}) == 1
+        assert list(event._replace(attempts=7)) == [*values[:6], 7, *values[7:]]
+        assert repr(event) == repr(Event(*values))
+        assert list(pickle.loads(pickle.dumps(event))) == values
+        assert QUERY not in tuple.__repr__(event)
+        with pytest.raises(AttributeError):
+            event.path = "/y"  # type: ignore[misc]
+    assert [event.path for event in events] == [None, None, "/x", None, None]
 
 
 def test_many_at_once(upstream: ScriptedUpstream, door: str, watch: Watch) -> None:
