@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
-
-# One process reads the sources.
-pytestmark = pytest.mark.xdist_group("architecture")
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "proxy_middleware"
@@ -118,6 +114,7 @@ FLOORS = {
     "_target": 1,
     "_globs": 1,
     "_links": 1,
+    "_told": 1,
     "models": 1,
     "_fields": 0,
     "_response_fields": 0,
@@ -190,10 +187,68 @@ PURE_FLOOR = 2
 IMPURE = {"asyncio", "concurrent", "select", "selectors", "socket", "ssl", "subprocess", "threading", "time"}
 
 
+class Source(NamedTuple):
+    """What is asked of a file. Not its syntax tree: hundreds of them would be in the way of every garbage collection.
+
+    Attributes:
+        lines: How many.
+        described: Whether it begins with a docstring, or holds nothing.
+        mute: The test functions that have no docstring of one line.
+        needed: What it imports to be imported itself, but for what is under `if TYPE_CHECKING`, by full names.
+        imported: That, and what its functions import.
+        exported: Its `__all__`.
+    """
+
+    lines: int
+    described: bool
+    mute: list[str]
+    needed: list[str]
+    imported: list[str]
+    exported: list[str]
+
+
 @cache
-def tree(path: Path) -> ast.Module:
-    """The syntax tree of a file."""
-    return ast.parse(path.read_text(encoding="utf-8"))
+def source(path: Path) -> Source:
+    """A file, read once."""
+    text = path.read_text(encoding="utf-8")
+    module = ast.parse(text)
+    return Source(
+        lines=len(text.splitlines()),
+        described=not module.body or bool(ast.get_docstring(module)),
+        mute=[
+            node.name
+            for node in ast.walk(module)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+            if len((ast.get_docstring(node) or "").splitlines()) != 1
+        ],
+        needed=list(imports(module, inside_functions=False)),
+        imported=list(imports(module, inside_functions=True)),
+        exported=exports(module),
+    )
+
+
+def imports(module: ast.Module, *, inside_functions: bool) -> Iterator[str]:
+    """The full names that a module imports, but for those under `if TYPE_CHECKING`; a relative one is ""."""
+    pending: list[ast.AST] = [module]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            pending += node.orelse
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ("" if node.level else f"{node.module}.{alias.name}" for alias in node.names)
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending += ast.iter_child_nodes(node)
+
+
+def exports(module: ast.Module) -> list[str]:
+    """A module's `__all__`, where it has one."""
+    for node in module.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            exported: list[str] = ast.literal_eval(node.value)
+            return exported
+    return []
 
 
 def name_of(path: Path) -> str:
@@ -205,27 +260,17 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports(name: str, *, inside_functions: bool) -> Iterator[str]:
-    """The full names that a module imports, but for those under `if TYPE_CHECKING`."""
-    pending: list[ast.AST] = [tree(MODULES[name])]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            pending += node.orelse
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{name} has a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            pending += ast.iter_child_nodes(node)
+def roots(names: list[str]) -> set[str]:
+    """`a.b.c` -> `a`."""
+    return {name.partition(".")[0] for name in names}
 
 
 def neighbours(name: str) -> set[str]:
     """The modules of the package that a module needs to be imported itself."""
     # Proxy makes the doors, which are built on it, and engines that not everybody needs, when it is asked for them.
-    found = imports(name, inside_functions=name != "proxy")
-    return {module for full in found if full.partition(".")[0] == "proxy_middleware" if (module := resolve(full))}
+    module = source(MODULES[name])
+    found = module.needed if name == "proxy" else module.imported
+    return {resolve(full) for full in found if full.partition(".")[0] == "proxy_middleware"}
 
 
 def resolve(full: str) -> str:
@@ -242,11 +287,15 @@ def test_every_module_has_its_floor() -> None:
     assert set(FLOORS) - set(MODULES) == set()
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_go_down(name: str) -> None:
+def test_imports_are_absolute() -> None:
+    """No module has a relative import."""
+    assert [name for name, path in MODULES.items() if "" in source(path).imported] == []
+
+
+def test_imports_go_down() -> None:
     """No module imports from a floor above its own."""
-    above = {other for other in neighbours(name) if FLOORS[other] > FLOORS[name]}
-    assert above == set()
+    above = {name: {other for other in neighbours(name) if FLOORS[other] > FLOORS[name]} for name in MODULES}
+    assert {name: others for name, others in above.items() if others} == {}
 
 
 def test_no_import_goes_round() -> None:
@@ -255,20 +304,18 @@ def test_no_import_goes_round() -> None:
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
 
 
-@pytest.mark.parametrize("library", ROOMS)
-def test_libraries_stay_in_their_rooms(library: str) -> None:
+def test_libraries_stay_in_their_rooms() -> None:
     """Event loops, threads and HTTP clients are known only where they have to be."""
-    users = {
-        name for name in MODULES for full in imports(name, inside_functions=True) if full.partition(".")[0] == library
-    }
-    assert users - ROOMS[library] == set()
+    used = {name: roots(source(path).imported) for name, path in MODULES.items()}
+    strangers = {library: {name for name in used if library in used[name]} - users for library, users in ROOMS.items()}
+    assert {library: names for library, names in strangers.items() if names} == {}
 
 
-@pytest.mark.parametrize("name", [name for name, floor in FLOORS.items() if floor <= PURE_FLOOR])
-def test_core_does_no_io(name: str) -> None:
+def test_core_does_no_io() -> None:
     """The core, and what it stands on, knows no clock, lock, socket or event loop."""
-    used = {full.partition(".")[0] for full in imports(name, inside_functions=True)}
-    assert used & IMPURE == set()
+    pure = [name for name, floor in FLOORS.items() if floor <= PURE_FLOOR]
+    used = {name: roots(source(MODULES[name]).imported) & IMPURE for name in pure}
+    assert {name: libraries for name, libraries in used.items() if libraries} == {}
 
 
 # What a feature needs that not everybody uses is declared as an extra.
@@ -298,47 +345,45 @@ IMPORTED_AS = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_only_declared_dependencies(name: str) -> None:
+def declared(requirements: list[str]) -> set[str]:
+    """The libraries of these distributions."""
+    names = (re.split(r"[^\w-]", requirement)[0].lower() for requirement in requirements)
+    return {IMPORTED_AS.get(distribution, distribution) for distribution in names}
+
+
+def test_only_declared_dependencies() -> None:
     """What a module needs to be imported is the standard library and what the package declares."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirements = project["dependencies"]
-    if name in EXTRAS:
-        requirements = requirements + project["optional-dependencies"][EXTRAS[name]]
-    names = (re.split(r"[^\w-]", requirement)[0].lower() for requirement in requirements)
-    declared = {IMPORTED_AS.get(distribution, distribution) for distribution in names}
-    used = {full.partition(".")[0] for full in imports(name, inside_functions=False)}
-    assert used - declared - sys.stdlib_module_names - {"proxy_middleware"} == set()
+    extras = project["optional-dependencies"] | {None: []}
+    everywhere = declared(project["dependencies"]) | sys.stdlib_module_names | {"proxy_middleware"}
+    used = {name: roots(source(path).needed) - everywhere for name, path in MODULES.items()}
+    undeclared = {name: libraries - declared(extras[EXTRAS.get(name)]) for name, libraries in used.items()}
+    assert {name: libraries for name, libraries in undeclared.items() if libraries} == {}
 
 
 def test_files_are_short() -> None:
     """No file is longer than 400 lines."""
-    assert [path for path in SOURCES if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
+    assert [path for path in SOURCES if source(path).lines > 400] == []
 
 
 def test_modules_say_what_they_are() -> None:
     """Every module that holds anything begins with a docstring."""
-    assert [path for path in SOURCES if tree(path).body and not ast.get_docstring(tree(path))] == []
+    assert [path for path in SOURCES if not source(path).described] == []
 
 
 def test_tests_state_the_behaviour() -> None:
     """Every test function has a docstring of one line."""
-    mute = [
-        f"{path.name}: {node.name}"
-        for path in SOURCES
-        if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-        if len((ast.get_docstring(node) or "").splitlines()) != 1
-    ]
-    assert mute == []
+    tests = [path for path in SOURCES if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")]
+    assert [f"{path.name}: {name}" for path in tests for name in source(path).mute] == []
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_exports_are_sorted(name: str) -> None:
-    """A module's `__all__` is sorted as the linter sorts it, and names what is there."""
-    for node in tree(MODULES[name]).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            exported = ast.literal_eval(node.value)
-            assert len(exported) == len(set(exported))
-            assert exported == sorted(exported, key=lambda text: (not text.isupper(), not text[0].isupper(), text))
+def test_exports_are_sorted() -> None:
+    """A module's `__all__` is sorted as the linter sorts it, and names nothing twice."""
+    exported = {name: source(path).exported for name, path in MODULES.items()}
+    in_order = {name: sorted(set(names), key=place_in_all) for name, names in exported.items()}
+    assert exported == in_order
+
+
+def place_in_all(name: str) -> tuple[bool, bool, str]:
+    """Constants, then classes, then the rest."""
+    return not name.isupper(), not name[0].isupper(), name

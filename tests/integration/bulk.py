@@ -96,11 +96,11 @@ def upload_head(path: str, size: int, *, chunked: bool) -> bytes:
 
 
 @contextmanager
-def flat_memory(running: RunningServer, limit: int) -> Iterator[None]:
-    """Passing 1 GiB within costs no process of the server more than `limit` bytes of memory at its peak."""
+def flat_memory(running: RunningServer, size: int, limit: int) -> Iterator[None]:
+    """Passing `size` bytes within costs no process of the server more than `limit` bytes of memory at its peak."""
     before, start = running.peak_memory(), time.monotonic()
     yield
-    rate = GIB / 1e6 / (time.monotonic() - start)
+    rate = size / 1e6 / (time.monotonic() - start)
     grown = running.peak_memory() - before
     print(f"{running.server}: {rate:.0f} MB/s, {grown // 1024} KiB of memory")  # pytest -rP shows it
     assert grown < limit
