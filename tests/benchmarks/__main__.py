@@ -99,7 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--targets", nargs="+", metavar="NAME", help="these only; a wrong name prints all")
     parser.add_argument("--rounds", type=_positive, help="rounds for each target (default 5, quick 1)")
     parser.add_argument("--seconds", type=_positive, help="length of one round (default 5, quick 1)")
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="of the ASGI servers")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="uvloop", help="of the ASGI servers")
     parser.add_argument("--quick", action="store_true", help="one round of one second: whether everything works")
     parser.add_argument("--output", type=Path, help="directory (default tests/benchmarks/results; quick: a temporary)")
     options = parser.parse_args()
