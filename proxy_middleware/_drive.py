@@ -64,10 +64,8 @@ async def adrive(steps: Steps, perform: Perform, trail: Trail | None = None) -> 
                         elif kind is Refresh:
                             trail.tell("refresh_finished")
             except Exception as error:
-                answer, step = _answerable(step, error), None
-                if trail is not None and kind is Refresh:
-                    trail.tell("refresh_finished", None, reason(answer))
-                step = steps.throw(answer)
+                failed, step = step, None
+                step = steps.throw(_failed(failed, error, trail))
             else:
                 step = None
                 step = steps.send(value)
@@ -107,10 +105,8 @@ def drive(steps: Steps, perform: Perform, trail: Trail | None = None) -> Relay:
                         elif kind is Refresh:
                             trail.tell("refresh_finished")
             except Exception as error:
-                answer, step = _answerable(step, error), None
-                if trail is not None and kind is Refresh:
-                    trail.tell("refresh_finished", None, reason(answer))
-                step = steps.throw(answer)
+                failed, step = step, None
+                step = steps.throw(_failed(failed, error, trail))
             else:
                 step = None
                 step = steps.send(value)
@@ -121,6 +117,14 @@ def drive(steps: Steps, perform: Perform, trail: Trail | None = None) -> Relay:
         if response is not None:
             response.abort()
         raise _answerable(step, error) from None
+
+
+def _failed(step: Step | None, error: Exception, trail: Trail | None) -> BaseException:
+    """What the core is told. No local of a loop may hold it: its traceback leads back there."""
+    answer = _answerable(step, error)
+    if trail is not None and type(step) is Refresh:
+        trail.tell("refresh_finished", None, reason(answer))
+    return answer
 
 
 def _answerable(step: Step | None, error: BaseException) -> BaseException:

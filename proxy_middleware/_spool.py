@@ -34,6 +34,13 @@ class Spool:
         # Of two worker threads, one may still write what a request that was broken off had read, while the other reads.
         self._lock = Lock()
 
+    @classmethod
+    def holding(cls, whole: bytes) -> "Spool":
+        """Keeps in memory what the disk did not take."""
+        spool = cls(Replay(memory=len(whole), disk=0))
+        spool.add(whole)
+        return spool
+
     def uses_disk(self, more: int = 0) -> bool:
         """Whether adding this many bytes touches the disk."""
         return not self.overflown and self._memory_limit < self.size + more <= self._limit
@@ -77,6 +84,7 @@ class Spool:
         """Forgets everything, and keeps nothing from now on."""
         with self._lock:
             self.overflown = True
+            self.size = 0
             self._memory = bytearray()
             if self._file is not None:
                 self._file.close()

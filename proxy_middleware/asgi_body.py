@@ -8,7 +8,7 @@ import anyio.to_thread
 
 from proxy_middleware._spool import Spool
 from proxy_middleware._trail import Ending
-from proxy_middleware.errors import CallerLeft, InvalidRequest, PayloadTooLarge
+from proxy_middleware.errors import CallerLeft, InternalError, InvalidRequest, PayloadTooLarge
 from proxy_middleware.models import Replay
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -96,7 +96,11 @@ class RequestBody(Ending):
             pieces.append(await self.read())
             if self._size > limit:
                 raise PayloadTooLarge("The request body is too large to be signed")
-        return b"".join(pieces)
+        whole = b"".join(pieces)
+        if self._spool is not None and self._spool.overflown:
+            self._spool.close()
+            self._spool = Spool.holding(whole)  # The disk is full, or not there; what is signed is sent whole.
+        return whole
 
     async def read(self) -> bytes:
         """The next piece, waiting for it; nothing only at the end.
@@ -129,6 +133,8 @@ class RequestBody(Ending):
         self._position = None
         if self._unkept is not None:
             return self._unkept
+        if spool.overflown:
+            raise InternalError  # What would come next stands behind a gap.
         return b"" if self.ended else await self._pull()
 
     async def _pull(self) -> bytes:

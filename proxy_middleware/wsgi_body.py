@@ -137,7 +137,11 @@ class RequestBody(Ending):
             pieces.append(self.read())
             if self._size > limit:
                 raise PayloadTooLarge("The request body is too large to be signed")
-        return b"".join(pieces)
+        whole = b"".join(pieces)
+        if self._spool is not None and self._spool.overflown:
+            self._spool.close()
+            self._spool = Spool.holding(whole)  # The disk is full, or not there; what is signed is sent whole.
+        return whole
 
     def read(self) -> bytes:
         """The next piece, waiting for it; nothing only at the end.

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from proxy_middleware import Replay, asgi_body
+from proxy_middleware import Replay, _spool, asgi_body
+from proxy_middleware._spool import READ_SIZE
 from proxy_middleware.asgi_body import RequestBody
-from proxy_middleware.errors import CallerLeft, InvalidRequest, PayloadTooLarge
+from proxy_middleware.errors import CallerLeft, InternalError, InvalidRequest, PayloadTooLarge
+from tests.test_spool import missing
 from tests.upstream.nonblocking import tasks, until
 from tests.upstreams import WAIT
 
@@ -290,6 +292,57 @@ async def test_cancelled_reader() -> None:
     upload.cancel()
     await asyncio.wait([upload])
     assert not body.replayable
+    body.close()
+
+
+async def test_reader_is_cancelled_before_a_waiting_replay() -> None:
+    """A second try that waits for a piece which is lost ends with an error, not with a gap."""
+    server = Server()
+    body = await server.body(Replay())
+    upload = await given_up(body)
+    replay = await replaying(body)
+    upload.cancel()
+    server.hand_over(PIECES[3], more=False)
+    with pytest.raises(InternalError):
+        await asyncio.wait_for(replay, WAIT)
+    body.close()
+
+
+async def test_reader_is_cancelled_beside_a_replay() -> None:
+    """A second try that has begun when a piece is lost ends with an error, and does not go on in a circle."""
+    server = Server()
+    body = await server.body(Replay(), read=3)
+    upload = await given_up(body)
+    body.rewind()
+    assert await body.read() == WHOLE[:READ_SIZE]
+    upload.cancel()
+    await asyncio.wait([upload])
+    with pytest.raises(InternalError):
+        await body.read()
+    body.close()
+
+
+async def test_overflown_before_a_replay() -> None:
+    """Where readers given up have taken more than could be kept, a second try ends with an error, not with a gap."""
+    server = Server()
+    body = await server.body(Replay(memory=70_000, disk=0))
+    for piece in PIECES[2:]:
+        server.hand_over(piece, more=piece is PIECES[2])
+        await body.read()
+    with pytest.raises(InternalError):
+        await asyncio.wait_for(replayed(body), WAIT)
+    body.close()
+
+
+async def test_collected_without_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a signer has been given is sent whole, also where the disk is full or not there."""
+    monkeypatch.setattr(_spool, "TemporaryFile", missing)
+    server = Server()
+    body = await server.body(Replay(memory=40_000), len(WHOLE), read=0)
+    for piece in PIECES:
+        server.hand_over(piece)
+    assert await body.collect(len(WHOLE)) == WHOLE
+    assert await replayed(body) == WHOLE
     body.close()
 
 

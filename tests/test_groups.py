@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.groups import group_of
+pytest.importorskip("xdist")
+
+from tests.groups import group_of  # noqa: E402
 
 UNIT = "tests/test_fields.py::test_names[x-1]"
 

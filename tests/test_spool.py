@@ -224,6 +224,21 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch, make: Callable[..., Any]) ->
     spool.close()
 
 
+def test_signed_body_without_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a signer has been given is sent whole under WSGI, too, where the disk is full or not there."""
+    monkeypatch.setattr(_spool, "TemporaryFile", missing)
+    whole = bytes(range(256)) * 400
+    body = wsgi_body.RequestBody({"wsgi.input": BytesIO(whole)}, None, Replay(memory=40_000))
+    body.expect(len(whole))
+    assert body.collect(len(whole)) == whole
+    body.rewind()
+    pieces = []
+    while not body.at_end:
+        pieces.append(body.read())
+    assert b"".join(pieces) == whole
+    body.close()
+
+
 def test_short_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a full disk took of a piece that did not fit is not part of what is kept."""
     monkeypatch.setattr(_spool, "TemporaryFile", nearly_full)

@@ -325,20 +325,22 @@ def test_observer_that_fails(
     assert SECRET not in caplog.text
 
 
-def test_nothing_is_left_behind(upstream: ScriptedUpstream, door: str, watch: Watch) -> None:
+def test_nothing_is_left_behind(upstream: ScriptedUpstream, closed_port: int, door: str, watch: Watch) -> None:
     """When requests are over, well or not, nothing of them waits for the garbage collector."""
 
     def there() -> set[int]:
         return {id(thing) for thing in gc.get_objects() if isinstance(thing, Trail | ProxyError)}
 
     upstream.route(b"/x", response(body=b"ok"))
+    closed = f"http://127.0.0.1:{closed_port}"
+    resolver = StaticResolver([Connection("crm", upstream.url, allowed_origins=(closed,))])
     before = there()
     gc.disable()
     try:
-        with watched(upstream, door, watch) as caller:
-            for target in ("/x", "/../x"):
+        with watched(upstream, door, watch, resolver=resolver) as caller:
+            for target in ("/x", "/../x", f"/{closed}/x"):
                 caller("GET", target)
-            watch.finished(2)
+            watch.finished(3)
             deadline = time.monotonic() + 10
             while there() - before:
                 assert time.monotonic() < deadline
