@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("xdist")
 
-from tests.groups import group_of  # noqa: E402
+from tests.groups import group_of
 
 UNIT = "tests/test_fields.py::test_names[x-1]"
 
