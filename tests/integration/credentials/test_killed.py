@@ -78,7 +78,10 @@ def test_killed(site: Site, threads: ThreadPoolExecutor) -> None:
     with ExitStack() as stack:
         loads = _loads(site, others, stack)
         # The endpoint has not taken the request, or will never deal with it.
-        assert (loads["leased"].settle(), loads["asked"].settle()) == ({FINE}, {FINE})
+        for name in ("leased", "asked"):
+            # Who waits for a lease gives up a second after it has run out: on a slow machine that may be too early.
+            assert loads[name].wait_for(FINE) <= {FINE, REJECTED}
+            assert loads[name].settle() == {FINE}
         _check_counts(site, "leased", calls=1)
         _check_counts(site, "asked", calls=2)
         for name in ("spent", "granted"):
