@@ -103,6 +103,7 @@ def _peers(loop: str) -> Iterator[Target]:
         ("httpx-asgi", "httpx_asgi", ["httpx"]),
         ("httpx2-asgi", "httpx2_asgi", ["httpx2"]),
         ("aiohttp-asgi", "aiohttp_asgi", ["aiohttp"]),
+        ("second-hop", "second_hop", []),
     ):
         yield Target(name, "peer", servers.uvicorn(f"peers.{module}", loop), [*needs, "uvicorn", loop])
     for name in ("requests", "urllib3"):
