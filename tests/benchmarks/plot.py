@@ -80,7 +80,8 @@ def _measured(results: Results, workload: str) -> dict[str, Outcome]:
 
 
 def _share(measured: dict[str, Outcome], name: str) -> float:
-    return measured[name].rate / measured["go"].rate if name in measured else math.nan
+    share = measured[name].beside(measured["go"]) if name in measured else None
+    return math.nan if share is None else share
 
 
 def _color(name: str) -> str:

@@ -53,6 +53,15 @@ class Outcome:
         """The median over the rounds."""
         return median(one.rate for one in self.rounds)
 
+    def beside(self, other: "Outcome | None") -> float | None:
+        """Its rate as a share of the other's, or None where either has none.
+
+        The median over the rounds, each compared within itself: the machine may be slower in one than in another.
+        """
+        rounds = () if other is None else zip(self.rounds, other.rounds, strict=False)
+        shares = [one.rate / beside.rate for one, beside in rounds if beside.rate]
+        return median(shares) if shares else None
+
     @property
     def failures(self) -> int:
         """Of all rounds; one for a target that could not be measured."""

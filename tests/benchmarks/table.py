@@ -56,16 +56,14 @@ def _row(workload: Workload, name: str, outcome: Outcome, outcomes: Mapping[str,
         *times,
         str(outcome.failures),
         f"{outcome.peak_memory / 2**20:.0f}",
-        ratio(outcome, outcomes.get("go")),
-        ratio(outcome, outcomes.get(bare)) if bare != name else "",
+        _ratio(outcome, outcomes.get("go")),
+        _ratio(outcome, outcomes.get(bare)) if bare != name else "",
     )
 
 
-def ratio(one: Outcome, other: Outcome | None) -> str:
-    """Return one rate as a share of the other's; empty where there is none."""
-    if other is None or other.error is not None or not other.rate:
-        return ""
-    return f"{one.rate / other.rate:.2f}"
+def _ratio(one: Outcome, other: Outcome | None) -> str:
+    share = one.beside(other)
+    return "" if share is None else f"{share:.2f}"
 
 
 def _first(rounds: Sequence[Round]) -> str:
