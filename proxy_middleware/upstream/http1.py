@@ -16,7 +16,7 @@ from proxy_middleware.errors import ConnectionTerminated, ProtocolViolation, Res
 
 # Interim responses that are absorbed before the final one (RFC 9110 section 15.2).
 MAX_INTERIM = 8
-_line = b": ".join
+_line = b"%b: %b\r\n".__mod__
 LAST_CHUNK = b"0\r\n\r\n"
 _BODILESS = frozenset({204, 304})
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([\t -~\x80-\xff]*)")
@@ -34,7 +34,7 @@ _status_of = NameTable(_parse_status).__getitem__
 
 def encode_head(method: bytes, target: bytes, fields: Sequence[Field]) -> bytes:
     """Request line and header section."""
-    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", *map(_line, fields), b"", b""])
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(map(_line, fields)))
 
 
 def encode_chunk(data: bytes) -> bytes:

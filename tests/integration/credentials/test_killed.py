@@ -18,6 +18,8 @@ from tests.servers import RunningServer
 # So that a test can see what follows a failure.
 HASTY = {"credential_ttl": 0.5, "refresh_backoff": 0.5}
 WORKERS = 2
+# Seconds that one waits for a lease, less the last pause: longer than a lease lasts.
+GIVE_UP = 5.7
 
 
 class Holder(NamedTuple):
@@ -75,12 +77,14 @@ def test_killed(site: Site, threads: ThreadPoolExecutor) -> None:
     holder = _hold(site, server, steps, threads)
     site.endpoints["spent"].wait_for("token answers")
     os.kill(server.pid, signal.SIGKILL)
+    killed = time.monotonic()
     with ExitStack() as stack:
         loads = _loads(site, others, stack)
         # The endpoint has not taken the request, or will never deal with it.
         for name in ("leased", "asked"):
             # Who waits for a lease gives up a second after it has run out: on a slow machine that may be too early.
-            assert loads[name].wait_for(FINE) <= {FINE, REJECTED}
+            seen = loads[name].wait_for(FINE)
+            assert seen == {FINE} or (seen == {FINE, REJECTED} and time.monotonic() - killed > GIVE_UP)
             assert loads[name].settle() == {FINE}
         _check_counts(site, "leased", calls=1)
         _check_counts(site, "asked", calls=2)
