@@ -54,13 +54,13 @@ class Outcome:
         return median(one.rate for one in self.rounds)
 
     def beside(self, other: "Outcome | None") -> float | None:
-        """Its rate as a share of the other's, or None where either has none.
+        """Its rate as a share of the other's, or None where there is none to compare in each round.
 
         The median over the rounds, each compared within itself: the machine may be slower in one than in another.
         """
-        rounds = () if other is None else zip(self.rounds, other.rounds, strict=False)
-        shares = [one.rate / beside.rate for one, beside in rounds if beside.rate]
-        return median(shares) if shares else None
+        if other is None or not self.rounds or not other.rounds or not all(one.rate for one in other.rounds):
+            return None
+        return median(one.rate / beside.rate for one, beside in zip(self.rounds, other.rounds, strict=True))
 
     @property
     def failures(self) -> int:
